@@ -1,0 +1,83 @@
+"""What a task sequence may look like. Free of torch, so that the command line can refuse a wrong one at once."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from cl_fisher.error import InputError
+
+ScenarioName = Literal["task", "domain", "class"]
+HeadName = Literal["growing", "full"]
+
+_NEED = {
+    "task": "a task needs at least two classes, else there is nothing to tell apart (scenario=class can)",
+    "domain": "the tasks share their output units, so all need the same number of classes, at least two",
+    "class": "a task needs at least one class",
+}
+
+
+def check_scenario(name: str, head: str) -> None:
+    """Raise `InputError` for a scenario or head that does not exist."""
+    for key, value, known in (("name", name, get_args(ScenarioName)), ("head", head, get_args(HeadName))):
+        if value not in known:
+            raise InputError(f"scenario.{key}={value} is unknown: it must be one of {', '.join(known)}")
+
+
+def check_split(
+    n_tasks: int,
+    n_classes: int,
+    scenario_name: str,
+    class_order: str | Sequence[int] = "random",
+    sizes: Sequence[int] | None = None,
+) -> list[int]:
+    """Number of classes of each task: `sizes`, or else as even as possible, larger tasks first (10 in 3: 4, 3, 3).
+
+    An explicit `class_order` or `sizes` may leave classes out.
+
+    Raises:
+        InputError: The classes cannot be dealt out like this.
+    """
+    n_dealt = _count(class_order, n_classes)
+    if sizes is not None:
+        return _check_sizes(sizes, n_tasks, n_dealt, scenario_name)
+    fewest = 1 if scenario_name == "class" else 2
+    possible = [n for n in range(1, n_dealt // fewest + 1) if scenario_name != "domain" or n_dealt % n == 0]
+    if n_tasks not in possible:
+        choice = f"one of {possible}" if scenario_name == "domain" else f"at most {max(possible, default=0)}"
+        raise InputError(
+            f"n_tasks={n_tasks} does not fit {n_dealt} classes with scenario={scenario_name}: "
+            f"{_NEED[scenario_name]}; n_tasks can be {choice}"
+        )
+    return [n_dealt // n_tasks + (task < n_dealt % n_tasks) for task in range(n_tasks)]
+
+
+def _count(class_order: str | Sequence[int], n_classes: int) -> int:
+    """How many classes are dealt out."""
+    if isinstance(class_order, str):
+        if class_order not in ("random", "natural"):
+            raise InputError(f"benchmark.class_order={class_order} is unknown: random, natural or a list of classes")
+        return n_classes
+    order = _whole_numbers("class_order", class_order)
+    if not order or len(set(order)) < len(order) or not set(order) <= set(range(n_classes)):
+        raise InputError(f"benchmark.class_order={order}: it must be distinct classes from 0 to {n_classes - 1}")
+    return len(order)
+
+
+def _check_sizes(sizes: Sequence[int], n_tasks: int, n_dealt: int, scenario_name: str) -> list[int]:
+    counts = _whole_numbers("sizes", sizes)
+    wrong = f"benchmark.sizes={counts}: "
+    if len(counts) != n_tasks:
+        raise InputError(f"{wrong}it has {len(counts)} entries for n_tasks={n_tasks}; one per task is wanted")
+    if min(counts) < 1:
+        raise InputError(f"{wrong}every task needs at least one class")
+    if sum(counts) > n_dealt:
+        raise InputError(f"{wrong}together {sum(counts)} classes, but there are only {n_dealt}")
+    alone = scenario_name != "class" and 1 in counts
+    if alone or (scenario_name == "domain" and len(set(counts)) > 1):
+        raise InputError(f"{wrong}not possible with scenario={scenario_name}: {_NEED[scenario_name]}")
+    return counts
+
+
+def _whole_numbers(key: str, values: Sequence[int]) -> list[int]:
+    if not isinstance(values, Sequence) or not all(type(value) is int for value in values):
+        raise InputError(f"benchmark.{key}={values}: a list of whole numbers is wanted")
+    return list(values)

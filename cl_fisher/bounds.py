@@ -1,0 +1,89 @@
+"""Number types with bounds, declared once at the parameter that they bound.
+
+    @checked
+    def __init__(self, strength: NonNegative = 100.0): ...
+
+raises `InputError` for strength=-1, in Python and, because the command line reads the same annotation from the source
+file, before anything heavy is imported there (`cl_fisher.config`).
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from cl_fisher.error import InputError
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Smallest and largest allowed value; `open_low` and `open_high` leave the ends themselves out."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    whole: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise `InputError` naming `name` unless `value` is a number within the bound; None always passes."""
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            raise InputError(f"{name}={value}: {'a whole number' if self.whole else 'a number'} is wanted, {self}")
+        below = value <= self.low if self.open_low else value < self.low
+        above = value >= self.high if self.open_high else value > self.high
+        if below or above or not math.isfinite(value):
+            raise InputError(f"{name}={value} is out of range: it must be {self}")
+
+    def __str__(self) -> str:
+        low = f"{'greater than' if self.open_low else 'at least'} {self.low:g}"
+        if math.isinf(self.high):
+            return low
+        return f"{low} and {'less than' if self.open_high else 'at most'} {self.high:g}"
+
+
+NonNegative = Annotated[float, Bound(0)]
+Positive = Annotated[float, Bound(0, open_low=True)]
+Fraction = Annotated[float, Bound(0, 1, open_high=True)]
+UnitInterval = Annotated[float, Bound(0, 1)]
+Count = Annotated[int, Bound(1, whole=True)]
+Index = Annotated[int, Bound(0, whole=True)]
+
+BOUNDS: dict[str, Bound] = {
+    name: kind.__metadata__[0]
+    for name, kind in {
+        "NonNegative": NonNegative,
+        "Positive": Positive,
+        "Fraction": Fraction,
+        "UnitInterval": UnitInterval,
+        "Count": Count,
+        "Index": Index,
+    }.items()
+}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def checked(function: F) -> F:
+    """Check the bounds that the annotations of `function` declare at every call."""
+    signature = inspect.signature(function, eval_str=True)
+    bounds = {name: bound for name, p in signature.parameters.items() for bound in bounds_of(p.annotation)}
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        for name, bound in bounds.items():
+            if name in given:
+                bound.check(name, given[name])
+        return function(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def bounds_of(annotation: Any) -> list[Bound]:
+    """The bounds within an annotation such as `Count | None`."""
+    own = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Bound)]
+    return own + [b for part in getattr(annotation, "__args__", ()) for b in bounds_of(part) if b not in own]

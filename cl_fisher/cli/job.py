@@ -1,0 +1,107 @@
+"""One job: a configuration becomes objects, and the objects run one task sequence. The only place that knows all parts."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from cl_fisher.benchmark.task import Scenario, TaskSequence
+from cl_fisher.config import build
+from cl_fisher.error import InputError
+from cl_fisher.event import Listener, RunStarted
+from cl_fisher.reporting.run_folder import RunFolder
+from cl_fisher.reporting.terminal import Terminal
+from cl_fisher.training.batches import LoaderSettings
+from cl_fisher.training.checkpoint import seed_everything
+from cl_fisher.training.fit import quiet_lightning
+from cl_fisher.training.stream import Stream, StreamSettings
+
+
+def check(cfg: DictConfig) -> None:
+    """Build everything that a run needs, data included, and take one look at it.
+
+    Raises:
+        InputError: what the user asked for cannot be done.
+    """
+    stream = assemble(cfg)
+    optimizer = stream.new_optimizer()
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(
+            f"optimizer={cfg.optimizer.get('_target_')} makes a {type(optimizer).__name__}, not an optimizer"
+        )
+    stream.new_trainer(max_steps=1)
+
+
+def run(cfg: DictConfig, choices: dict[str, str], overrides: list[str], command: str) -> dict[str, Any]:
+    """Run one task sequence into `cfg.output_dir`; returns its status and the value that a sweeper would optimise.
+
+    The value is the average accuracy on the validation examples, or on the test set where there are none.
+    """
+    folder = Path(cfg.output_dir)
+    listeners = [RunFolder(folder), build(cfg.logger, directory=folder), Terminal(cfg.verbosity, cell=_cell(folder))]
+    names = {group: choices[group] for group in ("strategy", "benchmark", "dataset", "scenario")}
+    about = {
+        "seed": cfg.seed,
+        "n_tasks": cfg.n_tasks,
+        **names,
+        "label": choices["strategy"],
+        "overrides": overrides,
+        "command": command,
+    }
+    stream = assemble(cfg, listeners, folder, about)
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    config = {str(key): value for key, value in resolved.items()}
+    summary = stream.run(
+        RunStarted(cfg.n_tasks, len(stream.phases), config, choices, tuple(overrides), command, stream.done)
+    )
+    judged = summary["validation"] or summary
+    return {"status": summary["status"], "value": judged["avg_accuracy"]}
+
+
+def assemble(
+    cfg: DictConfig,
+    listeners: list[Listener] | None = None,
+    directory: Path | None = None,
+    about: dict[str, Any] | None = None,
+) -> Stream:
+    """A stream from a configuration; the same configuration always makes the same one."""
+    quiet_lightning()
+    sequence: TaskSequence = build(
+        cfg.benchmark,
+        dataset=build(cfg.dataset),
+        scenario=Scenario(**cfg.scenario),
+        n_tasks=cfg.n_tasks,
+        seed=cfg.seed,
+        validation_fraction=cfg.validation_fraction,
+    )
+    seed_everything(cfg.seed)
+    model = build(cfg.model, input_shape=sequence.input_shape, n_outputs=sequence.n_outputs)
+    settings = StreamSettings(
+        seed=cfg.seed,
+        epochs=cfg.epochs,
+        iterations=cfg.iterations,
+        batch_size=cfg.batch_size,
+        optimizer_state=cfg.optimizer_state,
+        fisher_samples=cfg.fisher.samples,
+        log_every=cfg.log_every,
+        checkpoint=cfg.checkpoint,
+        loader=LoaderSettings(**cfg.loader),
+    )
+    return Stream(
+        sequence,
+        model,
+        build(cfg.strategy, model=model),
+        build(cfg.optimizer),
+        build(cfg.trainer),
+        settings,
+        listeners or [],
+        directory,
+        about,
+    )
+
+
+def _cell(folder: Path) -> str:
+    """The folder's name if it is a cell of a multirun, else nothing."""
+    return folder.name if (folder.parent / "multirun.json").exists() else ""

@@ -1,0 +1,119 @@
+"""Is a composed configuration right? All that can be told without importing torch or touching data."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cl_fisher.config.annotation import problem
+from cl_fisher.config.resolver import register_resolvers
+from cl_fisher.config.root import SCHEMA
+from cl_fisher.config.signature import Signature, signature
+from cl_fisher.config.suggest import did_you_mean
+from cl_fisher.error import InputError
+
+Node = dict[str, Any]
+
+
+def validate(cfg: DictConfig) -> None:
+    """Check keys, types, bounds and choices of every node against the signature that it is meant for.
+
+    Raises:
+        InputError: the first mistake found.
+    """
+    register_resolvers()
+    values = resolved(cfg)
+    _check_schema(cfg, values)
+    for path, node in components(cfg, values):
+        _check_component(path, node)
+    if values["epochs"] is None and values["iterations"] is None:
+        raise InputError("epochs and iterations are both null: set one of them")
+    _check_data_dir(Path(values["data_dir"]).expanduser())
+
+
+def resolved(cfg: DictConfig) -> Node:
+    """The configuration as plain containers, every ${...} replaced by its value."""
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        lines = str(error).splitlines()
+        where = next((f" (at {line.split(':', 1)[1].strip()})" for line in lines if "full_key:" in line), "")
+        raise InputError(lines[0] + where) from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def components(cfg: Any, values: Any, path: str = "") -> Iterator[tuple[str, Node]]:
+    """Every node with a `_target_` and its dotted path, where it is written and not where ${...} repeats it."""
+    if not isinstance(values, dict):
+        return
+    if "_target_" in values:
+        yield path, values
+    for key, value in values.items():
+        if isinstance(value, dict) and not OmegaConf.is_interpolation(cfg, key):
+            yield from components(cfg[key], value, _join(path, key))
+
+
+def _check_schema(cfg: DictConfig, values: Node) -> None:
+    for path, target in SCHEMA.items():
+        node = values if path == "" else values[path]
+        wanted = signature(target)
+        assert wanted is not None
+        if not isinstance(node, dict):
+            raise InputError(
+                f"{path}={node}: it has options of its own, such as {path}.{next(iter(wanted.parameters))}"
+            )
+        if path != "scenario":
+            missing = [_join(path, name) for name in wanted.parameters if name not in node]
+            if missing:
+                raise InputError(f"{missing[0]} is missing: a run needs one")
+        for key, value in node.items():
+            if key in wanted.parameters:
+                _check_value(_join(path, key), value, wanted, key)
+            elif not isinstance(value, dict) and f"${{{_join(path, key)}" not in OmegaConf.to_yaml(cfg):
+                near = did_you_mean(key, wanted.parameters, f"{path}." if path else "")
+                raise InputError(f"there is no key '{_join(path, key)}'{near}")
+
+
+def _check_component(path: str, node: Node) -> None:
+    wanted = signature(node["_target_"])
+    if wanted is None:
+        return
+    for key, value in node.items():
+        if key.startswith("_"):
+            continue
+        if key not in wanted.parameters and not wanted.open:
+            raise InputError(unknown_option(path, key, node, list(wanted.parameters)))
+        if key in wanted.parameters:
+            _check_value(f"{path}.{key}", value, wanted, key)
+
+
+def unknown_option(path: str, key: str, node: Node, more: list[str] | None = None) -> str:
+    """The one line about an option that a component does not have. `more`: options that its YAML does not show."""
+    shown = [k for k in node if not k.startswith("_") and k != key]
+    near = did_you_mean(key, [*shown, *(more or [])], f"{path}.")
+    takes = f"it takes {', '.join(shown)}" if shown else "it takes none"
+    return f"{path}.{key}: {node['_target_'].rpartition('.')[2]} has no option '{key}'{near or ';'} {takes}"
+
+
+def _check_value(name: str, value: Any, wanted: Signature, key: str) -> None:
+    if isinstance(value, dict):
+        return
+    parameter = wanted.parameters[key]
+    trouble = problem(name, value, parameter.annotation, parameter.source)
+    if trouble is not None:
+        raise InputError(trouble)
+
+
+def _check_data_dir(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"data_dir={path} is not a folder")
+    if path.exists() and not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(f"data_dir={path} cannot be read: permission denied")
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

@@ -1,0 +1,1 @@
+"""Raw data as tensors: one file per source."""

@@ -1,0 +1,18 @@
+"""What an estimator of the Fisher is: a choice of output cotangents."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from cl_fisher.fisher.likelihood import Likelihood
+
+
+class Estimator(ABC):
+    """Chooses columns S_n so that F = mean over examples n of J_n^T S_n S_n^T J_n, J_n the Jacobian of the outputs.
+
+    An estimator never sees parameters, and a structure never sees labels: so every pair of the two works.
+    """
+
+    @abstractmethod
+    def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cotangents [V, N, C] for outputs [N, C] (active classes only, no graph) and targets [N]."""

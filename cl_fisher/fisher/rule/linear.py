@@ -1,0 +1,43 @@
+"""Linear layers, on vectors or on sequences of them."""
+
+import torch
+from torch import Tensor, nn
+
+from cl_fisher.fisher.rule.rule import Rule
+
+_CHUNK_BYTES = 8 * 2**20  # per-example weight gradients of a sequence: squares are memory-bound, so stay near the cache
+
+
+class LinearRule(Rule):
+    """y = x W^T + b, x of [N, K] or [N, positions..., K]."""
+
+    def covers(self, module: nn.Module, inputs: Tensor) -> bool:
+        """Any input with the examples in its first dimension."""
+        return type(module) is nn.Linear and inputs.dim() >= 2
+
+    def gradient(self, module: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        """G^T X and the sum of G."""
+        g, x = gradient.flatten(0, -2), inputs.flatten(0, -2)
+        return {"weight": g.T @ x} | ({} if module.bias is None else {"bias": g.sum(0)})
+
+    def squares(self, module: nn.Module, inputs: Tensor, gradients: list[Tensor]) -> dict[str, Tensor]:
+        """For vectors (sum_v G_v^2)^T X^2: one matrix product for all columns. Sequences sum positions before squaring."""
+        if inputs.dim() == 2:
+            squared = gradients[0].square()
+            for g in gradients[1:]:
+                squared.addcmul_(g, g)
+            weight, bias = squared.T @ inputs.square(), squared.sum(0)
+        else:
+            weight = _sequence_squares(inputs.flatten(1, -2), [g.flatten(1, -2) for g in gradients])
+            bias = torch.stack([g.flatten(1, -2).sum(1).square().sum(0) for g in gradients]).sum(0)
+        return {"weight": weight} | ({} if module.bias is None else {"bias": bias})
+
+
+def _sequence_squares(x: Tensor, gradients: list[Tensor]) -> Tensor:
+    """Sum over n and v of (G_vn^T X_n)^2, with x [N, S, K] and each gradient [N, S, O]: [O, K]."""
+    total = x.new_zeros(gradients[0].shape[-1], x.shape[-1])
+    chunk = max(1, _CHUNK_BYTES // (total.numel() * total.element_size()))
+    for g in gradients:
+        for g_part, x_part in zip(g.split(chunk), x.split(chunk), strict=True):
+            total += torch.bmm(g_part.transpose(1, 2), x_part).square_().sum(0)
+    return total

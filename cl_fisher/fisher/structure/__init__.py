@@ -1,0 +1,1 @@
+"""How the matrix is kept. One file each."""

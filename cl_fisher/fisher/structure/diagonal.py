@@ -1,0 +1,148 @@
+"""One number per weight: E[g^2]."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cl_fisher.fisher.rule.rule import LayerUse
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
+from cl_fisher.fisher.structure.structure import Accumulator, Structure
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Float64 for sums; Apple's GPUs have none, so there the sum is taken on the CPU."""
+    return tensor.detach().to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(FisherMatrix):
+    """A diagonal Fisher; all operations are exact for the diagonal matrix."""
+
+    kind: ClassVar[str] = "diagonal"
+    entries: Mapping[str, Tensor]
+
+    def mv(self, vector: Parameters) -> dict[str, Tensor]:
+        """F v."""
+        return {name: f * vector[name] for name, f in self.entries.items()}
+
+    def quadratic(self, delta: Parameters) -> Tensor:
+        """delta^T F delta, summed in float64."""
+        return torch.stack([(_wide(f) * _wide(delta[name]).square()).sum() for name, f in self.entries.items()]).sum()
+
+    def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
+        """v / (F + damping)."""
+        return {name: vector[name] / (f + damping) for name, f in self.entries.items()}
+
+    def diagonal(self) -> dict[str, Tensor]:
+        """The entries."""
+        return dict(self.entries)
+
+    def trace(self) -> float:
+        """Sum of the entries."""
+        return math.fsum(_wide(f).sum().item() for f in self.entries.values())
+
+    def norm(self) -> float:
+        """Root of the sum of squares."""
+        return math.sqrt(math.fsum(_wide(f).square().sum().item() for f in self.entries.values()))
+
+    def logdet(self, damping: float) -> float:
+        """Sum of log(entry + damping)."""
+        return math.fsum((_wide(f) + damping).log().sum().item() for f in self.entries.values())
+
+    def eigenvalues(self) -> Tensor:
+        """The entries, sorted."""
+        return torch.cat([f.flatten() for f in self.entries.values()]).sort(descending=True).values
+
+    def sample(self, n: int, damping: float, seed: int = 0) -> dict[str, Tensor]:
+        """Normal draws with variance 1 / (F + damping)."""
+        generator = torch.Generator().manual_seed(seed)
+        return {
+            name: torch.randn(n, *f.shape, generator=generator, dtype=f.dtype).to(f.device) * (f + damping).rsqrt()
+            for name, f in self.entries.items()
+        }
+
+    def to_dense(self) -> Tensor:
+        """A matrix with the entries on its diagonal."""
+        return torch.diag(torch.cat([f.flatten() for f in self.entries.values()]))
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)({name: f + other.entries[name] for name, f in self.entries.items()}, info=self.info)
+
+    def __mul__(self, factor: float) -> Self:
+        return type(self)({name: f * factor for name, f in self.entries.items()}, info=self.info)
+
+    def complete_square(
+        self, centre: Parameters, other: Self, other_centre: Parameters
+    ) -> tuple[Self, dict[str, Tensor], float]:
+        """Exact, entry by entry: H = F + G, c = a + G/H (b - a), k = sum F G / H (b - a)^2.
+
+        Kept about its centre, not as sum F theta, so that the penalty near its minimum is no difference of large numbers.
+        """
+        total, middle, constant = {}, {}, []
+        for name, f in self.entries.items():
+            a, b, g = _wide(centre[name]), _wide(other_centre[name]), _wide(other.entries[name])
+            h = _wide(f) + g
+            share = torch.where(h > 0, g / h, 1.0)  # nothing known of this weight: the newer value is as good as any
+            total[name] = h.to(f)
+            middle[name] = (a + share * (b - a)).to(centre[name])
+            constant.append((_wide(f) * share * (b - a).square()).sum().item())
+        return type(self)(total, info=self.info), middle, math.fsum(constant)
+
+    def add_product_(self, target: Parameters, delta: Parameters, factor: float) -> None:
+        """One fused multiply-add over all parameters."""
+        names = list(self.entries)
+        torch._foreach_addcmul_(
+            [target[n] for n in names], [delta[n] for n in names], [self.entries[n] for n in names], value=factor
+        )
+
+    def grown(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+        """Padded with zeros at the end of each dimension."""
+        entries = {}
+        for name, f in self.entries.items():
+            entries[name] = f.new_zeros(shapes[name])
+            entries[name][tuple(slice(n) for n in f.shape)] = f
+        return type(self)(entries, info=self.info)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The entries."""
+        return dict(self.entries)
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> Self:
+        """Undo `tensors`."""
+        return cls(dict(tensors), info=info)
+
+
+class DiagonalAccumulator(Accumulator):
+    """Sums squared per-example gradients: float32 within a batch, float64 across batches."""
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self._like = dict(parameters)
+        self._sum = {name: torch.zeros_like(_wide(p)) for name, p in parameters.items()}
+
+    def add_layer(self, use: LayerUse, gradients: list[Tensor]) -> None:
+        """Squares by the layer's rule, which needs no per-example weight gradient where there is a shorter way."""
+        for name, squares in use.rule.squares(use.module, use.inputs, gradients).items():
+            if name in use.names:
+                self._sum[use.names[name]] += _wide(squares)
+
+    def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
+        """Squares of the per-example gradients."""
+        for name, g in gradients.items():
+            self._sum[name] += _wide(g.square().sum((0, 1)))
+
+    def finish(self, n_examples: int, info: Mapping[str, Any]) -> Diagonal:
+        """The mean, in the parameters' own type and place."""
+        return Diagonal({name: (s / n_examples).to(self._like[name]) for name, s in self._sum.items()}, info=info)
+
+
+class DiagonalStructure(Structure):
+    """Keep the diagonal (Kirkpatrick et al. 2017, eq. 3)."""
+
+    def accumulator(self, parameters: Mapping[str, Tensor]) -> DiagonalAccumulator:
+        """Zeros for every parameter."""
+        return DiagonalAccumulator(parameters)

@@ -1,0 +1,111 @@
+"""What every Fisher matrix can do, however it is kept."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+Parameters = Mapping[str, Tensor]
+"""A point or a direction in weight space: parameter name -> tensor of the parameter's shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class FisherMatrix(ABC):
+    """A symmetric positive semi-definite matrix over named parameters: the mean over examples of the Fisher.
+
+    Operations on a singular F take a damping: F + damping * I.
+    """
+
+    kind: ClassVar[str]
+    """The structure's name."""
+
+    info: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    """Where it comes from: estimator, structure, samples, likelihood, seed."""
+
+    @abstractmethod
+    def mv(self, vector: Parameters) -> dict[str, Tensor]:
+        """F v."""
+
+    @abstractmethod
+    def quadratic(self, delta: Parameters) -> Tensor:
+        """delta^T F delta, a scalar tensor in float64 where the device has it."""
+
+    @abstractmethod
+    def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
+        """(F + damping I)^-1 v."""
+
+    @abstractmethod
+    def diagonal(self) -> dict[str, Tensor]:
+        """The diagonal, per parameter."""
+
+    @abstractmethod
+    def trace(self) -> float:
+        """Sum of the diagonal."""
+
+    @abstractmethod
+    def norm(self) -> float:
+        """Frobenius norm."""
+
+    @abstractmethod
+    def logdet(self, damping: float) -> float:
+        """log det(F + damping I)."""
+
+    @abstractmethod
+    def eigenvalues(self) -> Tensor:
+        """All eigenvalues, descending, [P]."""
+
+    @abstractmethod
+    def sample(self, n: int, damping: float, seed: int = 0) -> dict[str, Tensor]:
+        """n draws from N(0, (F + damping I)^-1), each entry [n, *shape]."""
+
+    @abstractmethod
+    def to_dense(self) -> Tensor:
+        """The matrix [P, P], parameters in their order, each flattened."""
+
+    @abstractmethod
+    def __add__(self, other: Self) -> Self:
+        """Sum of two of the same structure."""
+
+    @abstractmethod
+    def __mul__(self, factor: float) -> Self:
+        """F times a number."""
+
+    def __rmul__(self, factor: float) -> Self:
+        return self * factor
+
+    @abstractmethod
+    def complete_square(self, centre: Parameters, other: Self, other_centre: Parameters) -> tuple[Self, dict[str, Tensor], float]:
+        """(x-a)^T F (x-a) + (x-b)^T G (x-b) as (x-c)^T H (x-c) + k: the matrix H, its centre c and the constant k."""
+
+    @abstractmethod
+    def add_product_(self, target: Parameters, delta: Parameters, factor: float) -> None:
+        """target += factor * F delta, in place: the gradient of a penalty, in the fewest passes over memory."""
+
+    @abstractmethod
+    def grown(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+        """The same matrix for parameters that have grown to these shapes: zero for what is new."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that must be stored, under flat names."""
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> Self:
+        """Undo `tensors`."""
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file with a JSON header, no pickle; `load_fisher` brings it back bit for bit."""
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors().items()}
+        about = {"structure": self.kind, "names": list(tensors), "info": dict(self.info)}
+        save_file(tensors, str(path), metadata={"cl_fisher": json.dumps(about)})
+
+    @property
+    def bytes(self) -> int:
+        """Memory held."""
+        return sum(t.numel() * t.element_size() for t in self.tensors().values())

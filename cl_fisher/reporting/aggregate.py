@@ -1,0 +1,111 @@
+"""Groups runs that differ only in their seed, and averages over the seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import pandas as pd
+from scipy.special import stdtrit
+
+from cl_fisher.reporting.read import Run, lookup
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The values of one metric, one per seed."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """How many seeds have a value."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds; None without a value."""
+        return fmean(self.values) if self.values else None
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of Student's 95 % confidence interval of the mean; None for fewer than two seeds."""
+        if self.n < 2:
+            return None
+        return float(stdtrit(self.n - 1, 0.975)) * stdev(self.values) / math.sqrt(self.n)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ only in their seed."""
+
+    label: str
+    strategy: str
+    runs: tuple[Run, ...]
+    counted: tuple[Run, ...]
+    """The runs that the averages are over: finished, one per seed."""
+
+    def estimate(self, key: str) -> Estimate:
+        """The metric at a dotted key of metrics.json."""
+        values = (run.number(key) for run in self.counted)
+        return Estimate(tuple(value for value in values if value is not None))
+
+    def matrix(self, split: str = "test") -> dict[int, list[float | None]]:
+        """The accuracy matrix, each entry averaged over the seeds that have it."""
+        matrices = [run.matrix(split) for run in self.counted]
+        return {
+            after: [mean_known(column) for column in zip(*(m[after] for m in matrices if after in m), strict=False)]
+            for after in sorted({after for matrix in matrices for after in matrix})
+        }
+
+    def course(self) -> pd.DataFrame:
+        """Mean test accuracy: one row per after_task from 0, one column per task."""
+        frames = [run.accuracy for run in self.counted if not run.accuracy.empty]
+        if not frames:
+            return pd.DataFrame()
+        return pd.concat(frames).groupby(["after_task", "task"])["accuracy"].mean().unstack("task")
+
+    @property
+    def repeated(self) -> tuple[Run, ...]:
+        """Finished runs that do not count because a later one has the same seed."""
+        return tuple(run for run in self.runs if run.status == "finished" and run not in self.counted)
+
+
+def mean_known(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Groups in the order of their first run; a run without overrides is described by its configuration.
+
+    A label is the strategy's name and those settings that vary between the groups. A single run counts however far
+    it came; among several only the finished ones do.
+    """
+    keys = list(dict.fromkeys(["strategy", *(key for run in runs for key in run.settings if key != "seed")]))
+    members: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        members.setdefault(tuple(_setting(run, key) for key in keys), []).append(run)
+    varying = [i for i, key in enumerate(keys) if key != "strategy" and len({group[i] for group in members}) > 1]
+    groups = []
+    for values, group in members.items():
+        extras = [f"{keys[i]}={values[i]}" for i in varying if values[i]]
+        by_seed = {run.seed: run for run in group if run.status == "finished"}
+        counted = [run for run in runs if run.metrics] if len(runs) == 1 else list(by_seed.values())
+        label = ", ".join([values[0] or "run", *extras])
+        groups.append(Group(label, values[0], tuple(group), tuple(counted)))
+    return groups
+
+
+def _setting(run: Run, key: str) -> str:
+    """What the run has at `key`: as typed, else as chosen or configured by default."""
+    value = run.settings.get(key, run.metrics.get(key, lookup(run.config, key)))
+    if value is None or isinstance(value, dict):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        return f"{float(value):.12g}"
+    except (TypeError, ValueError):
+        return str(value)

@@ -1,0 +1,1 @@
+"""Penalties and bounds for learning tasks in sequence: one file each."""

@@ -1,0 +1,88 @@
+"""Elastic weight consolidation, one penalty per task."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from torch import nn
+
+from cl_fisher.bounds import Count, Index, NonNegative, checked
+from cl_fisher.fisher import FisherMatrix, estimate_fisher
+from cl_fisher.fisher.estimator.estimator import Estimator
+from cl_fisher.fisher.likelihood import Likelihood
+from cl_fisher.fisher.structure.structure import Structure
+from cl_fisher.strategy.quadratic import QuadraticPenalty, weights_of
+from cl_fisher.strategy.strategy import Strategy
+
+
+class EWC(Strategy):
+    """Penalty (strength/2) sum_t (theta - theta_t)^T F_t (theta - theta_t) over the tasks t consolidated so far.
+
+    F_t is the mean over the task's examples of the log-likelihood Fisher at theta_t, the weights at the end of task t
+    (Kirkpatrick et al. 2017, eq. 3, with a penalty for each task). The penalties collapse into one quadratic.
+
+    In a plain loop: `loss.backward(); ewc.add_gradient(); optimizer.step()`, and `ewc.consolidate(batches)` after a
+    task. With gradient accumulation call `add_gradient` once per optimizer step; with clipping call it before, so that
+    what is clipped is the gradient of the whole objective.
+
+    Args:
+        model: the network; parameters are matched by name, frozen ones are left alone.
+        strength: lambda, at least 0. 0 leaves the gradients untouched.
+        estimator: as in `estimate_fisher`.
+        structure: as in `estimate_fisher`.
+        samples: how many examples of a task enter its Fisher; all if None.
+        sampling: as in `estimate_fisher`.
+        seed: as in `estimate_fisher`.
+        likelihood: as in `estimate_fisher`.
+    """
+
+    @checked
+    def __init__(
+        self,
+        model: nn.Module,
+        strength: NonNegative = 100.0,
+        estimator: str | Estimator = "exact",
+        structure: str | Structure = "diagonal",
+        samples: Count | None = None,
+        sampling: Literal["uniform"] = "uniform",
+        seed: Index = 0,
+        likelihood: str | Likelihood = "categorical",
+    ) -> None:
+        super().__init__(model, strength)
+        self.quadratic = QuadraticPenalty()
+        self._estimate = partial(
+            estimate_fisher,
+            estimator=estimator,
+            structure=structure,
+            samples=samples,
+            sampling=sampling,
+            seed=seed,
+            likelihood=likelihood,
+        )
+
+    def add_gradient(self) -> None:
+        """Add strength * sum_t F_t (theta - theta_t) to `.grad`, in place and without autograd."""
+        if self.strength > 0:
+            self.quadratic.add_gradient(self.model, self.strength)
+
+    def penalty(self) -> float:
+        """The penalty at the current weights."""
+        return 0.5 * self.strength * self.quadratic.value(self.model)
+
+    def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
+        """Add the penalty of a finished task, from its batches (see `estimate_fisher`) and its active classes."""
+        fisher = self._estimate(self.model, batches, classes=classes)
+        self.quadratic.add(fisher, weights_of(self.model))
+        return fisher
+
+    def curvature_bound(self) -> float:
+        """Largest eigenvalue of sum_t F_t."""
+        return self.quadratic.largest_eigenvalue()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The collapsed penalty."""
+        return self.quadratic.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undo `state_dict`."""
+        self.quadratic.load_state_dict(state)

@@ -1,0 +1,90 @@
+"""Online elastic weight consolidation, one penalty in all."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from torch import nn
+
+from cl_fisher.bounds import Count, Index, NonNegative, UnitInterval, checked
+from cl_fisher.fisher import FisherMatrix, estimate_fisher
+from cl_fisher.fisher.estimator.estimator import Estimator
+from cl_fisher.fisher.likelihood import Likelihood
+from cl_fisher.fisher.structure.structure import Structure
+from cl_fisher.strategy.quadratic import QuadraticPenalty, weights_of
+from cl_fisher.strategy.strategy import Strategy
+
+
+class OnlineEWC(Strategy):
+    """Penalty (strength/2) (theta - theta_last)^T P (theta - theta_last), with P <- gamma * P + F_t after task t.
+
+    One penalty at the last optimum (Huszar 2018, "Note on the quadratic penalties in elastic weight consolidation";
+    gamma as in Schwarz et al. 2018, "Progress & Compress", sec. 3.2). With gamma = 1 and exact Fishers of
+    linear-Gaussian tasks this is the exact posterior.
+
+    Used like `EWC`, whose other arguments it shares.
+
+    Args:
+        model: as in `EWC`.
+        strength: as in `EWC`.
+        gamma: from 0 to 1, how much of the older precision each new task leaves.
+        estimator: as in `EWC`.
+        structure: as in `EWC`.
+        samples: as in `EWC`.
+        sampling: as in `EWC`.
+        seed: as in `EWC`.
+        likelihood: as in `EWC`.
+    """
+
+    @checked
+    def __init__(
+        self,
+        model: nn.Module,
+        strength: NonNegative = 100.0,
+        gamma: UnitInterval = 1.0,
+        estimator: str | Estimator = "exact",
+        structure: str | Structure = "diagonal",
+        samples: Count | None = None,
+        sampling: Literal["uniform"] = "uniform",
+        seed: Index = 0,
+        likelihood: str | Likelihood = "categorical",
+    ) -> None:
+        super().__init__(model, strength)
+        self.gamma = gamma
+        self.quadratic = QuadraticPenalty()
+        self._estimate = partial(
+            estimate_fisher,
+            estimator=estimator,
+            structure=structure,
+            samples=samples,
+            sampling=sampling,
+            seed=seed,
+            likelihood=likelihood,
+        )
+
+    def add_gradient(self) -> None:
+        """Add strength * P (theta - theta_last) to `.grad`, in place and without autograd."""
+        if self.strength > 0:
+            self.quadratic.add_gradient(self.model, self.strength)
+
+    def penalty(self) -> float:
+        """The penalty at the current weights."""
+        return 0.5 * self.strength * self.quadratic.value(self.model)
+
+    def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
+        """Move the penalty to the weights now, with precision gamma * old + the Fisher of these batches."""
+        fisher = self._estimate(self.model, batches, classes=classes)
+        self.quadratic.move(fisher, weights_of(self.model), self.gamma)
+        return fisher
+
+    def curvature_bound(self) -> float:
+        """Largest eigenvalue of P."""
+        return self.quadratic.largest_eigenvalue()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The penalty."""
+        return self.quadratic.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undo `state_dict`."""
+        self.quadratic.load_state_dict(state)

@@ -1,0 +1,49 @@
+"""What a strategy is: a handful of hooks around the training of one task after the other."""
+
+from abc import ABC
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+
+from cl_fisher.fisher import FisherMatrix
+
+
+class Strategy(ABC):  # noqa: B024 - every hook may be left empty
+    """Knows the model and the data that it is shown; never the trainer, the configuration or the benchmark.
+
+    It is no nn.Module: a network stored on it would otherwise join the model's parameters.
+    """
+
+    trains_on: ClassVar[Literal["task", "seen", "all"]] = "task"
+    """What the stream trains on: each task, all tasks so far, or all tasks at once."""
+
+    def __init__(self, model: nn.Module, strength: float) -> None:
+        self.model = model
+        self.strength = strength
+
+    def add_gradient(self) -> None:  # noqa: B027
+        """Add the gradient of the penalty to `.grad`: after backward, before clipping, once per optimizer step."""
+
+    def penalty(self) -> float:
+        """The value of the penalty at the current weights, strength included; 0.0 without one."""
+        return 0.0
+
+    def consolidate(
+        self,
+        batches: Iterable[Sequence[Any]],  # noqa: ARG002
+        classes: Sequence[int] | None = None,  # noqa: ARG002
+    ) -> FisherMatrix | None:
+        """Take note of a finished task: its training batches and active classes. Returns the task's Fisher, if any."""
+        return None
+
+    def curvature_bound(self) -> float:
+        """Largest eigenvalue (or a bound of it) of what the penalty sums up, strength not included; 0.0 without one."""
+        return 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """All state, as tensors and plain containers."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Undo `state_dict`."""

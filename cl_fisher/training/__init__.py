@@ -1,0 +1,1 @@
+"""The only Lightning: module, data module, the task loop."""

@@ -1,0 +1,134 @@
+"""Batches of a training phase: from tensors in memory where they fit, else by worker processes; the same either way."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cl_fisher.dataset.examples import Examples
+from cl_fisher.seeding import generator
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Inputs [B, *shape], targets [B], positions in the phase's data [B], number of the part that each comes from [B]."""
+
+PASS_SIZE = 500
+"""Batch size of passes that only read (evaluation, Fisher); no result depends on it."""
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """Where batches come from. `memory_gb` is the most that one phase's inputs may take under in_memory="auto"."""
+
+    in_memory: bool | Literal["auto"] = "auto"
+    memory_gb: float = 4.0
+    workers: int = 2
+
+
+class BatchOrder:
+    """Which examples make up which batch: every example once an epoch, shuffled by seed, phase and epoch.
+
+    Iterating changes nothing (Lightning and DataLoader iterate more often than one would think): the epoch is what
+    `set_epoch` says, which Lightning calls on anything that is a loader's `batch_sampler`.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, phase: int) -> None:
+        self.n, self.batch_size, self.seed, self.phase = n, batch_size, seed, phase
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = torch.randperm(self.n, generator=generator(self.seed, "order", self.phase, self.epoch))
+        return iter(order.split(self.batch_size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle as for this epoch, from 0."""
+        self.epoch = epoch
+
+
+class PhaseData(Dataset[Batch]):
+    """The examples of one or more tasks, one behind the other."""
+
+    def __init__(self, parts: Sequence[Examples]) -> None:
+        self.parts = list(parts)
+        sizes = torch.tensor([len(p) for p in parts])
+        self.part = torch.arange(len(parts)).repeat_interleave(sizes)
+        self.first = sizes.cumsum(0) - sizes
+        self.targets = torch.cat([p.targets for p in parts])
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitems__(self, which: Tensor) -> Batch:
+        """A batch; DataLoader calls this in a worker, `MemoryBatches` in the process itself."""
+        part = self.part[which]
+        if len(self.parts) == 1:
+            return self.parts[0].inputs(which), self.targets[which], which, part
+        inputs = torch.empty(len(which), *self.parts[0].shape)
+        for i in part.unique().tolist():
+            of_part = part == i
+            inputs[of_part] = self.parts[i].inputs(which[of_part] - self.first[i])
+        return inputs, self.targets[which], which, part
+
+    @property
+    def bytes(self) -> int:
+        """Size of all inputs in their raw type."""
+        return sum(p.bytes for p in self.parts)
+
+    def materialised(self) -> "PhaseData":
+        """The same data, gathered into one tensor in memory."""
+        parts = [p.materialised() for p in self.parts]
+        first = parts[0]
+        everything = torch.arange(len(self))
+        whole = replace(first, source=torch.cat([p.source for p in parts]), rows=everything, targets=self.targets)
+        result = PhaseData([whole])
+        result.part = self.part
+        return result
+
+
+class MemoryBatches:
+    """Batches cut straight from tensors; no per-image Python, no processes."""
+
+    def __init__(self, data: PhaseData, order: BatchOrder) -> None:
+        self.data, self.batch_sampler = data.materialised(), order
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.data.__getitems__, self.batch_sampler)
+
+
+def training_batches(
+    parts: Sequence[Examples], batch_size: int, seed: int, phase: int, settings: LoaderSettings
+) -> "MemoryBatches | DataLoader[Batch]":
+    """An endless supply of epochs of a phase's training data."""
+    data = PhaseData(parts)
+    order = BatchOrder(len(data), batch_size, seed, phase)
+    fits = data.bytes <= settings.memory_gb * 2**30 if settings.in_memory == "auto" else settings.in_memory
+    if fits:
+        return MemoryBatches(data, order)
+    return DataLoader(
+        data,
+        batch_sampler=order,  # type: ignore[arg-type] # yields tensors of positions, which __getitems__ takes
+        collate_fn=_as_is,
+        num_workers=settings.workers,
+        persistent_workers=settings.workers > 0,
+        generator=torch.Generator().manual_seed(seed),  # else workers' seeds would be drawn from the run's own stream
+    )
+
+
+def reading_batches(examples: Examples, which: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(inputs, targets, position) in batches of PASS_SIZE, in order, or of the positions `which`."""
+    positions = torch.arange(len(examples)) if which is None else which
+    for some in positions.split(PASS_SIZE):
+        if len(some):
+            yield examples.inputs(some), examples.targets[some], some
+
+
+def _as_is(batch: Batch) -> Batch:
+    return batch

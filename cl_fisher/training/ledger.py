@@ -1,0 +1,86 @@
+"""What a run has found so far: accuracy matrices, seconds, sizes; and the summary that metrics.json holds."""
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from cl_fisher.event import Evaluated
+from cl_fisher.metric.continual import summary
+
+
+class Ledger:
+    """Takes note of evaluations and of where the time goes; all of it survives a resume."""
+
+    def __init__(self, n_tasks: int, joint: bool) -> None:
+        self.n_tasks, self.joint = n_tasks, joint
+        self.rows: dict[str, list[list[float | None]]] = {"test": [], "validation": []}
+        self.at_initialisation: dict[str, list[float | None]] = {}
+        self.seconds = {"train": 0.0, "fisher": 0.0, "eval": 0.0, "total": 0.0}
+
+    @contextmanager
+    def clock(self, what: str) -> Iterator[None]:
+        """Add the time spent within to `what`; an interruption's share is added too."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - start
+
+    def note(self, event: Evaluated) -> None:
+        """Keep a row of an accuracy matrix."""
+        if event.after_task == 0:
+            self.at_initialisation[event.split] = list(event.accuracy)
+        else:
+            self.rows[event.split].append(list(event.accuracy))
+
+    def metrics(self, split: str) -> dict[str, Any]:
+        """The continual-learning metrics and the matrix of one split."""
+        initial = self.at_initialisation.get(split)
+        return summary(self.rows[split], initial, self.joint) | {
+            "accuracy": self.rows[split],
+            "accuracy_at_initialisation": initial,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything."""
+        return {"rows": self.rows, "at_initialisation": self.at_initialisation, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Undo `state_dict`."""
+        self.rows, self.at_initialisation, self.seconds = state["rows"], state["at_initialisation"], state["seconds"]
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process has held: of the GPU where one is used, else resident memory."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on."""
+    packages = ("cl_fisher", "torch", "lightning", "torchvision", "hydra-core", "wandb", "numpy")
+    return {name: version(name) for name in packages} | {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+    }
+
+
+def processor() -> str:
+    """The processor's name, and how many threads torch uses of it."""
+    name = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    if torch.cuda.is_available():
+        name += f", {torch.cuda.get_device_name()}"
+    return f"{name}, {torch.get_num_threads()} threads"

@@ -1,0 +1,273 @@
+"""The task loop: a new Trainer for each task, consolidation after it, evaluation on all tasks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from cl_fisher.benchmark.task import Task, TaskSequence
+from cl_fisher.error import RunError
+from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
+from cl_fisher.seeding import generator
+from cl_fisher.strategy.strategy import Strategy
+from cl_fisher.training import checkpoint
+from cl_fisher.training.batches import LoaderSettings, reading_batches, training_batches
+from cl_fisher.training.checkpoint import Keep
+from cl_fisher.training.datamodule import PhaseDataModule
+from cl_fisher.training.evaluate import accuracies
+from cl_fisher.training.fit import fit
+from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
+from cl_fisher.training.module import ContinualModule
+from cl_fisher.training.watch import Watch
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How each task is trained. `iterations`, in optimizer steps per task, win over `epochs`."""
+
+    seed: int = 0
+    epochs: int | None = 10
+    iterations: int | None = None
+    batch_size: int = 128
+    optimizer_state: Literal["keep", "reset"] = "keep"
+    fisher_samples: int | None = None
+    log_every: int = 10
+    checkpoint: Keep = "last"
+    loader: LoaderSettings = field(default_factory=LoaderSettings)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training phase: a row of the accuracy matrix."""
+
+    number: int
+    """From 1."""
+    tasks: tuple[Task, ...]
+    """What is trained on."""
+    seen: int
+    """How many tasks of the sequence have been begun when it ends."""
+
+
+class Stream:
+    """Trains a model on a sequence of tasks and tells its listeners. All state is in `state_dict`.
+
+    Args:
+        sequence: the tasks.
+        model: the network; outputs [N, sequence.n_outputs].
+        strategy: made for this model.
+        optimizer: makes an optimizer from parameters.
+        trainer: makes a Lightning Trainer from keyword arguments (max_steps, callbacks, ...).
+        settings: how to train.
+        listeners: who is told.
+        directory: where checkpoints go; None: nowhere.
+        about: constant entries of the summary (names, overrides, command, ...).
+    """
+
+    def __init__(
+        self,
+        sequence: TaskSequence,
+        model: nn.Module,
+        strategy: Strategy,
+        optimizer: Callable[[Any], Optimizer],
+        trainer: Callable[..., pl.Trainer],
+        settings: StreamSettings,
+        listeners: Sequence[Listener] = (),
+        directory: Path | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.sequence, self.model, self.strategy, self.settings = sequence, model, strategy, settings
+        self.module = ContinualModule(model, strategy)
+        self.phases = phases_of(sequence, strategy)
+        self.ledger = Ledger(len(sequence.tasks), joint=strategy.trains_on == "all")
+        self.done = 0
+        self.global_step = 0
+        self._make_optimizer, self._make_trainer = optimizer, trainer
+        self._optimizer: Optimizer | None = None
+        self._listeners, self._directory, self._about = list(listeners), directory, about or {}
+        self._started = datetime.now().astimezone().isoformat(timespec="seconds")
+
+    def run(self, started: RunStarted) -> dict[str, Any]:
+        """Train what is left of the sequence; returns the final summary. `started` is handed to the listeners first.
+
+        Raises:
+            RunError: the run cannot go on; listeners have been told and everything up to then is kept.
+        """
+        self.send(started)
+        try:
+            with self.ledger.clock("total"):
+                if self.done == 0:
+                    self._evaluate(after_task=0, seen=0)
+                for phase in self.phases[self.done :]:
+                    self._train_and_evaluate(phase)
+        except BaseException as error:
+            interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+            reason = "interrupted" if interrupted else str(error) or type(error).__name__
+            status: Literal["failed", "interrupted"] = "interrupted" if interrupted else "failed"
+            self.send(RunEnded(status, self.global_step, self.summary(status, reason), reason))
+            raise
+        summary = self.summary("finished")
+        self.send(RunEnded("finished", self.global_step, summary))
+        return summary
+
+    def _train_and_evaluate(self, phase: Phase) -> None:
+        with self.ledger.clock("train"):
+            watch = self.train(phase)
+        if phase.number == 2 and self.strategy.strength > 0 and self._penalises() and watch.largest_penalty == 0:
+            raise RunError("the penalty was 0 at every step of task 2: nothing protects task 1, whatever the strength")
+        self._consolidate(phase)
+        self._evaluate(after_task=phase.seen, seen=phase.seen)
+        self.done = phase.number
+        self.send(TaskEnded(phase.number, self.global_step, self.summary("running")))
+        if self._directory is not None:
+            checkpoint.save(self._directory / "checkpoints", phase.number, self.state_dict(), self.settings.checkpoint)
+
+    def train(self, phase: Phase) -> Watch:
+        """Train one phase; what was seen meanwhile is returned."""
+        settings = self.settings
+        batches = training_batches(
+            [task.train for task in phase.tasks], settings.batch_size, settings.seed, phase.number, settings.loader
+        )
+        if self._optimizer is None or settings.optimizer_state == "reset":
+            self._optimizer = self.new_optimizer()
+        active = [self.sequence.active(task, phase.seen) for task in phase.tasks]
+        self.module.begin_phase([a for a in active if a is not None], self.sequence.n_outputs, self._optimizer)
+        trainer, steps, epochs = self._trainer(phase, len(batches))
+        self.send(TaskStarted(phase.number, sum(len(t.train) for t in phase.tasks), steps, epochs))
+        watch = Watch(phase.number, steps, self.global_step, settings.log_every, self.send)
+        trainer.callbacks.append(watch)
+        fit(trainer, self.module, PhaseDataModule(batches))
+        self.global_step += trainer.global_step
+        watch.check_weights(self.module)
+        return watch
+
+    def _trainer(self, phase: Phase, batches_per_epoch: int) -> tuple[pl.Trainer, int, int]:
+        """A Trainer, the optimizer steps that it will take and the epochs that it will begin."""
+        iterations, epochs = self.settings.iterations, self.settings.epochs
+        share = len(phase.tasks) if self.strategy.trains_on == "all" else 1  # joint gets what all tasks get together
+        limit = {"max_epochs": epochs} if iterations is None else {"max_epochs": -1, "max_steps": iterations * share}
+        trainer = self.new_trainer(**limit)
+        per_epoch = -(-batches_per_epoch // trainer.accumulate_grad_batches)
+        if iterations is not None:
+            return trainer, iterations * share, -(-iterations * share // per_epoch)
+        assert epochs is not None
+        return trainer, per_epoch * epochs, epochs
+
+    def new_optimizer(self) -> Optimizer:
+        """An optimizer of the trainable parameters, with nothing remembered."""
+        return self._make_optimizer([p for p in self.model.parameters() if p.requires_grad])
+
+    def new_trainer(self, **limit: Any) -> pl.Trainer:
+        """A Trainer without what the stream does itself: logging, checkpoints, progress, validation."""
+        return self._make_trainer(
+            **limit,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+        )
+
+    def _penalises(self) -> bool:
+        return self.strategy.curvature_bound() > 0
+
+    def _consolidate(self, phase: Phase) -> None:
+        task = phase.tasks[-1]
+        n, samples = len(task.train), self.settings.fisher_samples
+        draw = generator(self.settings.seed, "fisher", task.number)
+        which = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
+        before = self.ledger.seconds["fisher"]
+        with self.ledger.clock("fisher"):
+            fisher = self.strategy.consolidate(reading_batches(task.train, which), self.sequence.active(task, phase.seen))
+        if fisher is None:
+            return
+        values = {key: fisher.info[key] for key in ("estimator", "structure", "samples")} | {
+            "seconds": self.ledger.seconds["fisher"] - before,
+            "bytes": fisher.bytes,
+            "trace": fisher.trace(),
+            "max": float(fisher.eigenvalues()[0]),
+        }
+        self.send(Consolidated(phase.number, self.global_step, values))
+
+    def _evaluate(self, after_task: int, seen: int) -> None:
+        for split in ("test", "validation"):
+            counts = tuple(len(getattr(task, split)) for task in self.sequence.tasks)
+            if not any(counts):
+                continue
+            with self.ledger.clock("eval"):
+                row = accuracies(self.model, self.sequence, split, seen)
+            event = Evaluated(after_task, self.global_step, split, tuple(row), counts)
+            self.ledger.note(event)
+            self.send(event)
+
+    def send(self, event: Event) -> None:
+        """Tell every listener."""
+        for listener in self._listeners:
+            listener.handle(event)
+
+    def summary(self, status: str, error: str = "") -> dict[str, Any]:
+        """The content of metrics.json."""
+        return {
+            "final": status == "finished",
+            "status": status,
+            "error": error,
+            **self._about,
+            **self.ledger.metrics("test"),
+            "validation": self.ledger.metrics("validation") if self.ledger.rows["validation"] else None,
+            "n_parameters": sum(p.numel() for p in self.model.parameters()),
+            "global_step": self.global_step,
+            "seconds": {key: round(value, 3) for key, value in self.ledger.seconds.items()},
+            "peak_memory_bytes": peak_memory_bytes(),
+            "state_bytes": _bytes(self.strategy.state_dict()),
+            "started": self._started,
+            "versions": versions(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands, in tensors and plain containers."""
+        return {
+            "done": self.done,
+            "global_step": self.global_step,
+            "started": self._started,
+            "model": self.model.state_dict(),
+            "optimizer": None if self._optimizer is None else self._optimizer.state_dict(),
+            "strategy": self.strategy.state_dict(),
+            "ledger": self.ledger.state_dict(),
+            "random": checkpoint.random_state(),
+            "listeners": [listener.state_dict() for listener in self._listeners],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to where `state_dict` was taken."""
+        self.done, self.global_step, self._started = state["done"], state["global_step"], state["started"]
+        self.model.load_state_dict(state["model"])
+        if state["optimizer"] is not None:
+            self._optimizer = self.new_optimizer()
+            self._optimizer.load_state_dict(state["optimizer"])
+        self.strategy.load_state_dict(state["strategy"])
+        self.ledger.load_state_dict(state["ledger"])
+        checkpoint.set_random_state(state["random"])
+        for listener, of_listener in zip(self._listeners, state["listeners"], strict=True):
+            listener.load_state_dict(of_listener)
+
+
+def phases_of(sequence: TaskSequence, strategy: Strategy) -> list[Phase]:
+    """One phase a task, on that task or on all tasks so far; or a single phase on all of them."""
+    tasks = sequence.tasks
+    if strategy.trains_on == "all":
+        return [Phase(1, tasks, len(tasks))]
+    return [Phase(t.number, tasks[: t.number] if strategy.trains_on == "seen" else (t,), t.number) for t in tasks]
+
+
+def _bytes(state: Any) -> int:
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        return sum(map(_bytes, state.values()))
+    return 0

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from cl_fisher.config import register_resolvers
+from cl_fisher.config.resolver import cell, user_cache
+
+
+@pytest.mark.parametrize(
+    ("platform", "cache", "expected"),
+    [
+        ("linux", "/x", "/x/cl_fisher"),
+        ("linux", "", "/home/me/.cache/cl_fisher"),
+        ("darwin", "/x", "/home/me/Library/Caches/cl_fisher"),
+    ],
+)
+def test_data_go_to_the_users_cache(monkeypatch, platform, cache, expected):
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
+    assert user_cache() == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "overrides", "expected"),
+    [
+        (3, "strategy=ewc,seed=0", "003_strategy=ewc,seed=0"),
+        ("12", "fisher/estimator=exact", "012_fisher_estimator=exact"),
+        (0, "model.hidden=[400,400],+a.b=x y/..", "000_model.hidden=[400,400],+a.b=x_y"),
+        (1234, "", "1234"),
+    ],
+)
+def test_the_folder_of_a_cell(number, overrides, expected):
+    assert cell(number, overrides) == expected
+
+
+def test_a_long_name_is_cut():
+    name = cell(7, "x=1," * 100)
+    assert len(name) <= 120
+    assert name.startswith("007_x=1,x=1")
+
+
+def test_yaml_files_can_call_them():
+    register_resolvers()
+    register_resolvers()
+    cfg = OmegaConf.create({"n": 2, "o": "a=1", "x": "${cl_fisher.cell:${n},${o}}", "y": "${cl_fisher.user_cache:}"})
+    assert cfg.x == "002_a=1"
+    assert cfg.y.endswith("cl_fisher")

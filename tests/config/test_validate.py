@@ -1,0 +1,74 @@
+"""What the command line cannot type; its own mistakes are in tests/cli/test_mistake.py."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf, open_dict
+
+from cl_fisher.benchmark import task
+from cl_fisher.config import conf_dir, register_resolvers, validate
+from cl_fisher.config.root import SCHEMA, Root
+from cl_fisher.error import InputError
+
+
+@pytest.fixture
+def cfg():
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config")
+
+
+def test_the_default_is_right(cfg):
+    before = OmegaConf.to_yaml(cfg)
+    validate(cfg)
+    assert OmegaConf.to_yaml(cfg) == before
+
+
+def test_the_schema_has_the_keys_of_the_file(cfg):
+    assert set(Root.__dataclass_fields__) == set(cfg)
+    assert hasattr(task, SCHEMA["scenario"].rpartition(".")[2])
+
+
+def test_a_key_of_ones_own_is_fine_where_something_refers_to_it(cfg):
+    with open_dict(cfg):
+        cfg.many = 3
+        with pytest.raises(InputError, match="there is no key 'many'"):
+            validate(cfg)
+        cfg.epochs = "${many}"
+    validate(cfg)
+
+
+def test_a_group_of_ones_own_is_fine(cfg):
+    with open_dict(cfg):
+        cfg.extra = {"_target_": "somewhere.Else", "anything": 1}
+    validate(cfg)
+
+
+def test_a_mistake_is_reported_where_it_was_made(cfg):
+    with open_dict(cfg):
+        cfg.fisher.estimator.foo = 1
+    with pytest.raises(InputError, match=r"^fisher\.estimator\.foo"):
+        validate(cfg)
+
+
+@pytest.mark.parametrize("value", ["???", "${nowhere}", "${oc.env:SURELY_NOT_SET}"])
+def test_a_value_that_cannot_be_resolved_is_one_line(cfg, value):
+    cfg.seed = value
+    with pytest.raises(InputError) as caught:
+        validate(cfg)
+    assert "\n" not in str(caught.value)
+    assert "seed" in str(caught.value)
+
+
+def test_conf_lies_in_the_package_or_beside_it(tmp_path, monkeypatch):
+    assert (conf_dir() / "config.yaml").is_file()
+    monkeypatch.setattr("cl_fisher.__file__", str(tmp_path / "site" / "cl_fisher" / "__init__.py"))
+    (tmp_path / "site" / "cl_fisher").mkdir(parents=True)
+    assert conf_dir() == tmp_path / "site" / "conf"
+    (tmp_path / "site" / "cl_fisher" / "conf").mkdir()
+    assert conf_dir() == tmp_path / "site" / "cl_fisher" / "conf"
+
+
+def test_the_scenario_names_are_read_from_their_file(cfg):
+    cfg.scenario.name = "taks"
+    with pytest.raises(InputError, match="did you mean 'task'"):
+        validate(cfg)

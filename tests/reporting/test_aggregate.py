@@ -1,0 +1,85 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cl_fisher.reporting.aggregate import Estimate, group_runs
+from cl_fisher.reporting.read import Run, read_run, read_source
+
+Write = Callable[..., Path]
+
+
+def test_interval_is_students() -> None:
+    # t(0.975, 2 degrees of freedom) = 4.302653 (tables); standard deviation of 1, 2, 3 is 1
+    estimate = Estimate((1.0, 2.0, 3.0))
+    assert estimate.mean == 2.0
+    assert estimate.half_width == pytest.approx(4.302653 / 3**0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("values", "mean"), [((), None), ((0.5,), 0.5)])
+def test_fewer_than_two_values_have_no_interval(values: tuple[float, ...], mean: float | None) -> None:
+    assert Estimate(values).mean == mean
+    assert Estimate(values).half_width is None
+
+
+def test_groups_average_over_seeds(multirun_folder: Write) -> None:
+    groups = group_runs(read_source(multirun_folder()).runs)
+    assert [group.label for group in groups] == ["finetune", "ewc", "joint"]
+    # ewc ends at 0.80, 0.81, 0.82 on tasks 1-4 and at 0.96, 0.95, 0.94 on task 5
+    assert groups[1].matrix()[5] == pytest.approx([0.81] * 4 + [0.95])
+    assert groups[1].course().loc[5].tolist() == pytest.approx([0.81] * 4 + [0.95])
+    assert groups[1].course().loc[0].tolist() == pytest.approx([0.1] * 5)
+    assert groups[2].estimate("avg_accuracy").values == pytest.approx((0.95, 0.96, 0.97))
+    assert groups[2].estimate("forgetting").n == 0
+
+
+def test_only_finished_runs_count(multirun_folder: Write) -> None:
+    folder = multirun_folder([("ewc", 0), ("ewc", 1)], absent=[("ewc", 1)], status="interrupted", final=False)
+    (group,) = group_runs(read_source(folder).runs)
+    assert len(group.runs) == 2
+    assert group.counted == ()
+    assert group.matrix() == {}
+    assert group.course().empty
+
+
+def test_a_single_run_counts_however_far_it_came(run_folder: Write) -> None:
+    (group,) = group_runs([read_run(run_folder(status="running", final=False))])
+    assert len(group.counted) == 1
+
+
+def test_a_repeated_seed_counts_once(run_folder: Write) -> None:
+    runs = [read_run(run_folder(name="first", avg_accuracy=0.1)), read_run(run_folder(name="second", avg_accuracy=0.3))]
+    (group,) = group_runs(runs)
+    assert group.estimate("avg_accuracy").values == (0.3,)
+    assert group.repeated == (runs[0],)
+
+
+def run(*overrides: str, config: str = "", folder: Path = Path("absent")) -> Run:
+    if config:
+        folder.mkdir()
+        (folder / "config.yaml").write_text(config)
+    return Run(folder, overrides, {"strategy": "ewc", "scenario": "domain"})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "labels"),
+    [
+        ([["strategy=ewc", "seed=0", "epochs=3"], ["strategy=joint", "seed=0", "epochs=3"]], ["ewc", "joint"]),
+        ([["scenario=task", "seed=0"], ["scenario=domain", "seed=0"]], ["ewc, scenario=task", "ewc, scenario=domain"]),
+        ([["scenario=task"], []], ["ewc, scenario=task", "ewc, scenario=domain"]),
+        ([["scenario=domain"], []], ["ewc"]),
+        ([["lr=1e-3"], ["lr=0.001"]], ["ewc"]),
+        ([["a=12345678"], ["a=12345679"]], ["ewc, a=12345678", "ewc, a=12345679"]),
+        ([["+flag=true"], ["flag=false"]], ["ewc, flag=true", "ewc, flag=false"]),
+    ],
+)
+def test_labels_name_what_varies(overrides: list[list[str]], labels: list[str]) -> None:
+    assert [group.label for group in group_runs([run(*o) for o in overrides])] == labels
+
+
+def test_a_default_is_looked_up_in_the_configuration(tmp_path: Path) -> None:
+    default = run(config="strategy:\n  strength: 100\n  flag: true\n", folder=tmp_path / "run")
+    typed = run("strategy.strength=100", "strategy.flag=true")
+    other = run("strategy.strength=3", "strategy.flag=true")
+    labels = [group.label for group in group_runs([default, typed, other])]
+    assert labels == ["ewc, strategy.strength=100", "ewc, strategy.strength=3"]

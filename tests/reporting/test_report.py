@@ -1,0 +1,265 @@
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cl_fisher.error import InputError
+from cl_fisher.reporting.report import write_report
+
+Write = Callable[..., Path]
+
+
+class Page(HTMLParser):
+    """The visible text, all tags with their attributes, and the rows of all tables."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.pieces: list[str] = []
+        self._hidden = self._in_cell = False
+        self.feed(self.source)
+        self.text = re.sub(r"\s+", " ", "".join(self.pieces))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._hidden = tag in ("style", "script")
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = False
+        self._in_cell &= tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self._hidden:
+            return
+        self.pieces.append(data)
+        if self._in_cell:
+            self.rows[-1][-1] = (self.rows[-1][-1] + data).strip()
+
+    def row(self, *start: str) -> list[str]:
+        """The first table row that begins like this."""
+        return next(row for row in self.rows if row[: len(start)] == list(start))
+
+
+def page(*folders: Path, out: Path | None = None) -> Page:
+    return Page(write_report(folders, out))
+
+
+def test_multirun_shows_mean_and_interval_over_seeds(multirun_folder: Write) -> None:
+    folder = multirun_folder()
+    report = page(folder)
+    # average accuracies of finetune: (4 * 0.50 + 0.96) / 5 = 0.592, 0.598, 0.604; t(0.975, 2) = 4.302653
+    assert report.row("finetune")[1] == "59.80 ± 1.49"
+    assert report.row("ewc")[3] == "31.00 ± 2.48"
+    assert report.row("joint")[1:] == ["96.00 ± 2.48", *["–"] * 4, "13.0 ± 2.5", "3"]  # noqa: RUF001
+    assert "77.70 ± 0.00" in report.text  # validation, apart
+    assert "cl-fisher run -m strategy=finetune,ewc,joint seed=0,1,2" in report.text
+    assert "finetune, ewc and joint on permuted digits" in report.text
+    assert pd.read_csv(folder / "comparison.csv")["avg_accuracy"].tolist() == pytest.approx([0.598, 0.838, 0.96])
+
+
+def test_matrix_cells_are_means_over_seeds(multirun_folder: Write) -> None:
+    report = page(multirun_folder())
+    assert report.row("task 5")[1:] == ["51.0"] * 4 + ["95.0"]
+    assert report.row("all")[1:] == ["96.0"] * 5
+    cells = [attributes for tag, attributes in report.tags if tag == "td" and "--v" in (attributes.get("style") or "")]
+    assert len(cells) == 25 + 25 + 5
+    assert sum("own" in (cell["class"] or "") for cell in cells) == 10  # joint has no row of its own for a task
+
+
+def test_fisher_traces_are_means_over_seeds(multirun_folder: Write) -> None:
+    assert page(multirun_folder()).row("ewc", "2") == ["ewc", "2", "exact", "diagonal", "1,293", "0.30", "5"]
+
+
+def test_nothing_is_loaded_from_elsewhere(multirun_folder: Write) -> None:
+    path = write_report([multirun_folder()])
+    report = Page(path)
+    assert path.stat().st_size < 1_500_000
+    assert not re.search(r"https?:|//\w|@import|url\((?!#)", report.source)
+    for tag, attributes in report.tags:
+        assert tag not in ("iframe", "object", "embed", "img")
+        assert "src" not in attributes
+        for key in ("href", "xlink:href"):
+            assert (attributes.get(key) or "#").startswith(("#", "data:,"))
+
+
+def test_both_themes_are_there_and_ids_are_unique(multirun_folder: Write) -> None:
+    report = page(multirun_folder())
+    light, dark = re.findall(r"--surface: (#\w+)", report.source)
+    assert (light, dark) == ("#ffffff", "#14181d")
+    assert "(prefers-color-scheme: dark)" in report.source
+    ids = [attributes["id"] for _, attributes in report.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_is_accessible(multirun_folder: Write) -> None:
+    tags = page(multirun_folder()).tags
+    assert all("scope" in attributes for tag, attributes in tags if tag == "th")
+    charts = [attributes for tag, attributes in tags if tag == "svg"]
+    assert all(attributes.get("aria-label") or attributes.get("aria-hidden") for attributes in charts)
+    assert ("html", {"lang": "en"}) in tags
+
+
+def test_plots_are_saved(multirun_folder: Write) -> None:
+    folder = multirun_folder()
+    write_report([folder])
+    names = {path.stem for path in (folder / "plots").glob("*.png")}
+    assert {"avg_accuracy", "forgetting", "task_1", "task_5", "loss_joint", "penalty_ewc"} <= names
+    assert {"accuracy_matrix_ewc", "accuracy_matrix_joint"} <= names
+    assert "penalty_finetune" not in names
+
+
+def test_failed_and_missing_cells_are_named_at_the_top(multirun_folder: Write) -> None:
+    folder = multirun_folder(absent=[("ewc", 1)])
+    path = folder / "000_strategy=finetune_seed=0" / "metrics.json"
+    failed = json.loads(path.read_text()) | {"status": "failed", "final": False, "error": "the loss is not finite"}
+    path.write_text(json.dumps(failed))
+    report = page(folder)
+    top = report.text[: report.text.index("Average accuracy")]
+    assert "2 of 9 runs did not finish" in top
+    assert "failed 000_strategy=finetune_seed=0 the loss is not finite" in top
+    assert "missing 004_strategy=ewc_seed=1" in top
+    # seeds 1 and 2: 0.598 and 0.604; t(0.975, 1) = 12.706205
+    assert report.row("finetune")[1] == "60.10 ± 3.81"
+    assert report.row("finetune")[-1] == "2 of 3"
+    assert "finetune: two seeds, so the interval is so wide that it says little" in report.text
+
+
+def test_one_seed_has_no_interval_and_the_report_says_so(multirun_folder: Write) -> None:
+    report = page(multirun_folder([("finetune", 0), ("ewc", 0)]))
+    assert report.row("finetune")[1] == "59.20"
+    assert "finetune: one seed, so there is no interval" in report.text
+
+
+def test_a_multirun_of_which_nothing_finished(multirun_folder: Write) -> None:
+    cells = [("ewc", 0), ("joint", 0)]
+    report = page(multirun_folder(cells, absent=cells))
+    assert "2 of 2 runs did not finish" in report.text
+    assert "ewc: no run has finished, so there is no number" in report.text
+
+
+def test_single_run(run_folder: Write) -> None:
+    report = page(run_folder())
+    assert "ewc on permuted digits" in report.text
+    assert "Average accuracy83.20 %" in report.text
+    assert report.row("task 2")[1:3] == ["92.0", "96.0"]
+    assert report.row("ewc")[1] == "77.70"
+    assert "held out of the training data" in report.text
+    assert "One run with one seed" in report.text
+    assert "cl-fisher run strategy=ewc seed=0" in report.text
+    assert "strength: 100" in report.text
+    assert report.row("torch") == ["torch", "2.14.1"]
+    assert "did not finish" not in report.text
+    assert "Forgetting30.00 %" in report.text
+    assert not (Path(run_folder(name="other")) / "comparison.csv").exists()
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+def test_an_unfinished_run_is_marked_and_shows_what_it_has(run_folder: Write, status: str) -> None:
+    report = page(run_folder(status=status, final=False, accuracy=[[0.9, 0.1], [0.7, 0.8]]))
+    assert "1 of 1 run did not finish" in report.text
+    assert status in report.text
+    assert report.row("task 2")[1:] == ["70.0", "80.0"]
+    assert "as far as the run came" in report.text
+
+
+def test_a_run_with_nothing_but_a_status(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"final": false, "status": "running"}')
+    report = page(tmp_path)
+    assert "1 of 1 run did not finish" in report.text
+    assert "no config.yaml" in report.text
+
+
+def test_a_run_that_wrote_no_metrics(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    report = page(tmp_path)
+    assert "missing" in report.text
+    assert "seed: 0" in report.text
+
+
+def test_what_users_typed_is_shown_and_not_executed(multirun_folder: Write) -> None:
+    evil = "<script>alert(1)</script>"
+    folder = multirun_folder([(f"x{i}", 0) for i in range(2)], command=evil, versions={evil: evil})
+    for cell in folder.glob("0*"):
+        (cell / "config.yaml").write_text(f"seed: 0\nname: {evil}\n")
+        metrics = json.loads((cell / "metrics.json").read_text())
+        (cell / "metrics.json").write_text(json.dumps(metrics | {"dataset": evil}))
+    listed = json.loads((folder / "multirun.json").read_text())
+    for cell in listed["cells"]:
+        cell["overrides"][0] = f"strategy={evil}{cell['folder']}"
+    (folder / "multirun.json").write_text(json.dumps(listed))
+    report = page(folder)
+    assert [attributes for tag, attributes in report.tags if tag == "script"] == [{}]
+    assert "alert(1)" not in report.source.split("<script>")[1]
+    assert report.text.count(evil) >= 6
+
+
+def test_an_error_is_escaped(run_folder: Write) -> None:
+    report = page(run_folder(status="failed", error="<script>alert(1)</script>"))
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in report.source
+
+
+def test_several_folders_are_compared_in_a_place_of_their_own(
+    run_folder: Write, multirun_folder: Write, tmp_path: Path
+) -> None:
+    folders = [multirun_folder([("ewc", 0), ("ewc", 1)]), run_folder("ewc", 2), run_folder("l2", 0, name="l2")]
+    report = page(*folders, out=tmp_path / "deep" / "out")
+    assert report.row("ewc")[1] == "83.80 ± 1.49"
+    assert report.row("l2")[1] == "75.20"
+    assert (tmp_path / "deep" / "out" / "comparison.csv").exists()
+    assert not (folders[0] / "report.html").exists()
+    with pytest.raises(InputError, match="-o OUT"):
+        write_report(folders)
+
+
+def test_a_repeated_seed_and_different_software_are_pointed_out(run_folder: Write, tmp_path: Path) -> None:
+    folders = [run_folder(name="a"), run_folder(name="b", versions={"torch": "2.9"})]
+    report = page(*folders, out=tmp_path / "out")
+    assert "seed 0 was run more than once; only the last one counts" in report.text
+    assert "Not all runs were made with the same software" in report.text
+    assert report.row("torch") == ["torch", "2.14.1, 2.9"]
+
+
+def test_a_long_sequence_draws_some_of_its_tasks(run_folder: Write) -> None:
+    n = 30
+    matrix = [[0.5] * n for _ in range(n)]
+    report = page(run_folder(accuracy=matrix, n_tasks=n))
+    assert "12 of 30 tasks are drawn" in report.text
+    assert "Task 30" in report.text
+
+
+def test_curves_that_are_not_finite_can_be_drawn(run_folder: Write) -> None:
+    folder = run_folder(status="failed", final=False)
+    (folder / "steps.csv").write_text(
+        "task,epoch,step,global_step,loss,penalty\n1,1,1,1,2.5,0\n1,1,2,2,inf,inf\n1,1,3,3,nan,\n"
+    )
+    assert "Loss and penalty" in page(folder).text
+
+
+def test_no_run_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run folder"):
+        write_report([tmp_path])
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_differ_only_in_what_a_file_name_cannot_hold(multirun_folder: Write) -> None:
+    folder = multirun_folder([("a b", 0), ("a_b", 0)])
+    write_report([folder])
+    assert len(list((folder / "plots").glob("loss_a_b*.png"))) == 2
+
+
+def test_a_finished_run_without_its_tables_among_others(multirun_folder: Write) -> None:
+    folder = multirun_folder([("ewc", 0), ("l2", 0)])
+    for name in ("accuracy.csv", "steps.csv", "fisher.csv"):
+        (folder / "000_strategy=ewc_seed=0" / name).unlink()
+    assert page(folder).row("ewc")[1] == "83.20"

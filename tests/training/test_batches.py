@@ -1,0 +1,66 @@
+"""Batches: the same from memory and from workers, every example once an epoch."""
+
+import pytest
+import torch
+
+from cl_fisher.benchmark.permuted import permuted
+from cl_fisher.benchmark.task import Scenario
+from cl_fisher.dataset.digits import digits
+from cl_fisher.training.batches import LoaderSettings, MemoryBatches, reading_batches, training_batches
+
+
+def parts():
+    return [t.train for t in permuted(digits(), Scenario("task"), n_tasks=3, seed=0, validation_fraction=0.1).tasks]
+
+
+def epochs(settings, n=2, some=None):
+    batches = training_batches(some or parts(), 100, 5, 1, settings)
+    result = []
+    for epoch in range(n):
+        batches.batch_sampler.set_epoch(epoch)
+        result.append(list(batches))
+    return result
+
+
+def test_memory_and_workers_agree_bit_for_bit():
+    memory = epochs(LoaderSettings(in_memory=True))
+    for workers in (0, 2):
+        loader = epochs(LoaderSettings(in_memory=False, workers=workers))
+        for a, b in zip(memory, loader, strict=True):
+            assert all(torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True))
+
+
+def test_every_example_once_an_epoch_in_another_order_each():
+    first, second = epochs(LoaderSettings())
+    n = sum(len(p) for p in parts())
+    for epoch in (first, second):
+        assert torch.equal(torch.cat([which for _, _, which, _ in epoch]).sort().values, torch.arange(n))
+        assert [len(targets) for _, targets, _, _ in epoch] == [100] * (n // 100) + [n % 100]
+    assert not torch.equal(first[0][2], second[0][2])
+
+
+def test_parts_keep_their_own_images_and_targets():
+    tasks = parts()
+    for inputs, targets, which, part in epochs(LoaderSettings(), n=1)[0][:3]:
+        for i in range(0, 100, 17):
+            own = which[i] - sum(len(p) for p in tasks[: part[i]])
+            assert torch.equal(inputs[i], tasks[part[i]].inputs(own[None])[0])
+            assert targets[i] == tasks[part[i]].targets[own]
+
+
+@pytest.mark.parametrize(("settings", "in_memory"), [({"memory_gb": 1.0}, True), ({"memory_gb": 1e-6}, False), ({"in_memory": True, "memory_gb": 0.0}, True)])
+def test_auto_goes_by_size(settings, in_memory):
+    batches = training_batches(parts(), 100, 0, 1, LoaderSettings(**settings))
+    assert isinstance(batches, MemoryBatches) == in_memory
+
+
+def test_reading_batches():
+    examples = parts()[0]
+    batches = list(reading_batches(examples))
+    assert [len(t) for _, t, _ in batches] == [500, 500, len(examples) - 1000]
+    assert torch.equal(torch.cat([i for i, _, _ in batches]), examples.inputs(torch.arange(len(examples))))
+    some = torch.tensor([7, 3])
+    ((inputs, targets, index),) = reading_batches(examples, some)
+    assert torch.equal(inputs, examples.inputs(some))
+    assert torch.equal(targets, examples.targets[some])
+    assert torch.equal(index, some)
