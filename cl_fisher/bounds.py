@@ -12,7 +12,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from cl_fisher.error import InputError
 
@@ -53,15 +53,8 @@ Count = Annotated[int, Bound(1, whole=True)]
 Index = Annotated[int, Bound(0, whole=True)]
 
 BOUNDS: dict[str, Bound] = {
-    name: kind.__metadata__[0]
-    for name, kind in {
-        "NonNegative": NonNegative,
-        "Positive": Positive,
-        "Fraction": Fraction,
-        "UnitInterval": UnitInterval,
-        "Count": Count,
-        "Index": Index,
-    }.items()
+    name: get_args(globals()[name])[1]
+    for name in ("NonNegative", "Positive", "Fraction", "UnitInterval", "Count", "Index")
 }
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -1,10 +1,10 @@
 """What a training step of a whole EWC run costs, against a bare PyTorch loop without any penalty.
 
-One process, one thread. A run as `cl-fisher run` makes it (Lightning, penalty, run folder, wandb offline, terminal, all
-at their defaults) trains an epoch of 60,000 images; after every ten of its steps a bare loop takes ten of its own, so
-that both see the same machine. Tensors are in memory on both sides. Evaluation and Fisher are excluded, and so is what a
-Trainer costs before its first step and after its last, which is printed apart. Figures are medians over blocks of ten
-steps, the rows of steps.csv included (one per block).
+One process, one thread. A run as `cl-fisher run` makes it (Lightning, penalty, run folder, wandb offline, terminal,
+all at their defaults) trains an epoch of 60,000 images; after every ten of its steps a bare loop takes ten of its own,
+so that both see the same machine. Tensors are in memory on both sides. Evaluation and Fisher are excluded, and so is
+what a Trainer costs before its first step and after its last, which is printed apart. Figures are medians over blocks of
+ten steps, the rows of steps.csv included (one per block).
 """
 
 import argparse
@@ -128,7 +128,9 @@ def ours(images, targets, n_tasks, folder, alternate):
 
 def report(blocks, fixed) -> None:
     """Medians, spread, and the ratios that matter."""
-    print(f"{'tasks consolidated':>20}{'run, ms a step (quartiles)':>32}{'bare, ms a step (quartiles)':>32}{'ratio':>9}")
+    print(
+        f"{'tasks consolidated':>20}{'run, ms a step (quartiles)':>32}{'bare, ms a step (quartiles)':>32}{'ratio':>9}"
+    )
     ratios = {}
     for n, (run, loop) in blocks.items():
         ratios[n] = statistics.median(run) / statistics.median(loop)

@@ -1,4 +1,4 @@
-"""One job: a configuration becomes objects, and the objects run one task sequence. The only place that knows all parts."""
+"""One job: a configuration becomes objects, and they run one task sequence. The only place that knows all parts."""
 
 from pathlib import Path
 from typing import Any

@@ -50,7 +50,7 @@ class Root:
     checkpoint: Literal["last", "all", "none"]
     verbosity: Literal[0, 1, 2]
     data_dir: str
-    output_dir: str | None
+    output_dir: str | float | None  # a folder may be called 3, or nan
 
 
 SCHEMA = {

@@ -38,7 +38,9 @@ def forward(model: nn.Module, inputs: Any, trainable: Mapping[str, nn.Parameter]
         outputs = model(inputs)
     check_outputs(outputs)
     n = Counter(name for use in uses for name in use.names.values())
-    return outputs, [u for u in uses if all(n[name] == 1 for name in u.names.values()) and len(u.inputs) == len(outputs)]
+    return outputs, [
+        u for u in uses if all(n[name] == 1 for name in u.names.values()) and len(u.inputs) == len(outputs)
+    ]
 
 
 def check_outputs(outputs: Any) -> None:
@@ -50,7 +52,9 @@ def check_outputs(outputs: Any) -> None:
         raise InputError("no parameter of the model requires a gradient, so it has no Fisher")
 
 
-def disagreeing(uses: list[LayerUse], outputs: Tensor, cotangent: Tensor, trainable: Mapping[str, nn.Parameter]) -> set[str]:
+def disagreeing(
+    uses: list[LayerUse], outputs: Tensor, cotangent: Tensor, trainable: Mapping[str, nn.Parameter]
+) -> set[str]:
     """Names whose gradient by rule is not autograd's: a parameter with a further use that no hook has seen.
 
     Examples are `nn.functional.linear(x, self.layer.weight)` and a layer whose examples mix in its first dimension.
@@ -58,24 +62,22 @@ def disagreeing(uses: list[LayerUse], outputs: Tensor, cotangent: Tensor, traina
     names = [name for use in uses for name in use.names.values()]
     if not names:
         return set()
-    truth = dict(
-        zip(
-            names,
-            torch.autograd.grad(outputs, [trainable[n] for n in names], cotangent, retain_graph=True, allow_unused=True),
-            strict=True,
-        )
+    weights = [trainable[name] for name in names]
+    by_autograd = torch.autograd.grad(outputs, weights, cotangent, retain_graph=True, materialize_grads=True)
+    at_edges = torch.autograd.grad(
+        outputs, [use.edge for use in uses], cotangent, retain_graph=True, materialize_grads=True
     )
-    edges = torch.autograd.grad(outputs, [use.edge for use in uses], cotangent, retain_graph=True, allow_unused=True)
-    wrong = set()
-    for use, edge in zip(uses, edges, strict=True):
-        by_rule = {} if edge is None else use.rule.gradient(use.module, use.inputs, edge)
-        for local, name in use.names.items():
-            ours, true = by_rule.get(local), truth[name]
-            if true is None and ours is None:
-                continue
-            if true is None or ours is None or not torch.allclose(ours, true, rtol=1e-2, atol=1e-3 * _largest(true)):
-                wrong.add(name)
-    return wrong
+    by_rule = {
+        use.names[local]: gradient
+        for use, at_edge in zip(uses, at_edges, strict=True)
+        for local, gradient in use.rule.gradient(use.module, use.inputs, at_edge).items()
+        if local in use.names
+    }
+    return {
+        name
+        for name, true in zip(names, by_autograd, strict=True)
+        if name not in by_rule or not torch.allclose(by_rule[name], true, rtol=1e-2, atol=1e-3 * _largest(true))
+    }
 
 
 def _largest(tensor: Tensor) -> float:

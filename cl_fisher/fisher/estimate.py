@@ -131,7 +131,9 @@ def _columns(
     """Cotangents [V, N, C] over all outputs, zero where a class is not active."""
     if classes is None:
         _check_targets(targets, outputs.shape[1])
-        return estimator.columns(likelihood, outputs.float() if outputs.dtype.itemsize < 4 else outputs, targets).to(outputs)
+        return estimator.columns(likelihood, outputs.float() if outputs.dtype.itemsize < 4 else outputs, targets).to(
+            outputs
+        )
     if len(set(classes)) != len(classes) or not classes or min(classes) < 0 or max(classes) >= outputs.shape[1]:
         raise InputError(f"classes={list(classes)}: distinct outputs from 0 to {outputs.shape[1] - 1} are wanted")
     active = torch.tensor(list(classes), device=outputs.device)
@@ -140,26 +142,36 @@ def _columns(
     _check_targets(targets, outputs.shape[1])
     local = position[targets]
     if bool((local < 0).any()):
-        raise InputError(f"targets {sorted(set(targets[local < 0].tolist()))} are not among the active classes {list(classes)}")
+        raise InputError(
+            f"targets {sorted(set(targets[local < 0].tolist()))} are not among the active classes {list(classes)}"
+        )
     some = estimator.columns(likelihood, outputs[:, active], local)
     return some.new_zeros(len(some), *outputs.shape).index_copy_(2, active, some)
 
 
 def _check_targets(targets: Tensor, n_classes: int) -> None:
     if targets.dtype.is_floating_point or targets.dim() != 1:
-        raise InputError(f"targets must be class indices of shape [examples], not {targets.dtype} {tuple(targets.shape)}")
+        raise InputError(
+            f"targets must be class indices of shape [examples], not {targets.dtype} {tuple(targets.shape)}"
+        )
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < n_classes:
-        raise InputError(f"targets lie in {int(targets.min())}..{int(targets.max())}, the model has outputs 0..{n_classes - 1}")
+        raise InputError(
+            f"targets lie in {int(targets.min())}..{int(targets.max())}, the model has outputs 0..{n_classes - 1}"
+        )
 
 
-def _limited(batches: Iterable[Sequence[Any]], samples: int | None, device: torch.device) -> Iterator[tuple[Any, Tensor]]:
+def _limited(
+    batches: Iterable[Sequence[Any]], samples: int | None, device: torch.device
+) -> Iterator[tuple[Any, Tensor]]:
     """Batches on the model's device, empty ones left out, cut off after `samples` examples."""
     left = samples
     for batch in batches:
         if left == 0:
             return
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise InputError(f"a batch must be (inputs, targets) or (inputs, targets, index), not {type(batch).__name__}")
+            raise InputError(
+                f"a batch must be (inputs, targets) or (inputs, targets, index), not {type(batch).__name__}"
+            )
         inputs, targets = _to(batch[0], device), batch[1].to(device)
         if left is not None:
             inputs, targets = _first(inputs, left), targets[:left]
@@ -182,7 +194,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     try:
-        with torch.random.fork_rng(devices=[d for d in devices if d is not None]), torch.inference_mode(False), torch.enable_grad():
+        with (
+            torch.random.fork_rng(devices=[d for d in devices if d is not None]),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             model.eval()
             yield
     finally:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 def per_example_gradients(
     model: nn.Module, inputs: Any, cotangents: Tensor, parameters: Mapping[str, nn.Parameter], budget: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Gradients [V, n, *shape] of `cotangents` [V, N, C] times the outputs, for parts of n examples within `budget` bytes."""
+    """Gradients [V, n, *shape] of cotangents [V, N, C] times outputs, for parts of n examples within `budget` bytes."""
     per_example = len(cotangents) * sum(p.numel() * p.element_size() for p in parameters.values())
     size = max(1, min(cotangents.shape[1], budget // max(1, 3 * per_example)))
     for start in range(0, cotangents.shape[1], size):
@@ -37,7 +37,7 @@ def _by_vmap(
             batch = tree_map(lambda t: t[None] if isinstance(t, Tensor) else t, example)
             return functional_call(model, values, (batch,))[0]
 
-        _, pull = vjp(outputs, {name: p.detach() for name, p in parameters.items()})
+        pull = vjp(outputs, {name: p.detach() for name, p in parameters.items()})[1]
         return vmap(lambda column: pull(column)[0])(columns)
 
     gradients = vmap(of_one, in_dims=(0, 1))(inputs, cotangents)
@@ -53,10 +53,17 @@ def one_by_one(
         one = tree_map(lambda t: t[n : n + 1] if isinstance(t, Tensor) else t, inputs)  # noqa: B023
         outputs = model(one)
         columns = [
-            torch.autograd.grad(outputs, list(parameters.values()), column[n : n + 1], retain_graph=True, allow_unused=True)
+            torch.autograd.grad(
+                outputs, list(parameters.values()), column[n : n + 1], retain_graph=True, allow_unused=True
+            )
             for column in cotangents
         ]
-        rows.append([[torch.zeros_like(p) if g is None else g for g, p in zip(c, parameters.values(), strict=True)] for c in columns])
+        rows.append(
+            [
+                [torch.zeros_like(p) if g is None else g for g, p in zip(c, parameters.values(), strict=True)]
+                for c in columns
+            ]
+        )
     return {
         name: torch.stack([torch.stack([row[v][i] for row in rows]) for v in range(len(cotangents))])
         for i, name in enumerate(parameters)

@@ -21,7 +21,9 @@ class MLP(nn.Sequential):
     @checked
     def __init__(self, input_shape: Sequence[int], n_outputs: Count, hidden: Sequence[int] = (400, 400)) -> None:
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in hidden):
-            raise InputError(f"model.hidden={list(hidden)}: a list of layer widths of at least 1 is wanted, such as [400,400]")
+            raise InputError(
+                f"model.hidden={list(hidden)}: a list of layer widths of at least 1 is wanted, such as [400,400]"
+            )
         widths = [math.prod(input_shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in zip(widths, hidden, strict=False):

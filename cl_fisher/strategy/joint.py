@@ -9,7 +9,7 @@ from cl_fisher.strategy.strategy import Strategy
 
 
 class Joint(Strategy):
-    """Train once, on all tasks together: one row in the accuracy matrix, no forgetting. `strength` is accepted and ignored."""
+    """Train once, on all tasks together: one accuracy row, no forgetting. `strength` is accepted and ignored."""
 
     trains_on: ClassVar[Literal["task", "seen", "all"]] = "all"
 

@@ -14,8 +14,8 @@ from cl_fisher.fisher.storage import MATRICES
 class QuadraticPenalty:
     """(theta - centre)^T precision (theta - centre) + constant, over parameters matched by name.
 
-    The sum over tasks of (theta - theta_t)^T F_t (theta - theta_t) is such an expression: squares are completed as tasks
-    come. The factor strength/2 is the caller's.
+    The sum over tasks of (theta - theta_t)^T F_t (theta - theta_t) is one: squares are completed as tasks come. The
+    factor strength/2 is the caller's.
     """
 
     def __init__(self) -> None:
@@ -65,8 +65,8 @@ class QuadraticPenalty:
             self._alive = self.precision.trace() > 0
         if not self._alive:
             raise RunError(
-                "the consolidated Fisher is zero everywhere, so the penalty protects nothing: the network is so confident "
-                "that its probabilities underflow, or the wrong outputs are active"
+                "the consolidated Fisher is zero everywhere, so the penalty protects nothing: the network is so "
+                "confident that its probabilities underflow, or the wrong outputs are active"
             )
         weights = self._weights(model)
         names = list(self.centre)
@@ -113,7 +113,9 @@ class QuadraticPenalty:
         """Precision, centre, constant and count."""
         precision = self.precision
         return {
-            "precision": None if precision is None else {"kind": precision.kind, "tensors": precision.tensors(), "info": dict(precision.info)},
+            "precision": None
+            if precision is None
+            else {"kind": precision.kind, "tensors": precision.tensors(), "info": dict(precision.info)},
             "centre": dict(self.centre),
             "constant": self.constant,
             "n_tasks": self.n_tasks,

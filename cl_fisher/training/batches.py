@@ -115,7 +115,7 @@ def training_batches(
     return DataLoader(
         data,
         batch_sampler=order,  # type: ignore[arg-type] # yields tensors of positions, which __getitems__ takes
-        collate_fn=_as_is,
+        collate_fn=_as_is,  # type: ignore[arg-type] # it is given what __getitems__ returns
         num_workers=settings.workers,
         persistent_workers=settings.workers > 0,
         generator=torch.Generator().manual_seed(seed),  # else workers' seeds would be drawn from the run's own stream

@@ -75,7 +75,7 @@ class EWCCallback(pl.Callback):
         if stage != "fit":
             return
         if self._ewc is None:
-            extra = {"gamma": self._gamma} if self._online else {}
+            extra: dict[str, Any] = {"gamma": self._gamma} if self._online else {}
             self._ewc = (OnlineEWC if self._online else EWC)(pl_module, **self._options, **extra)
         self._ewc.model = pl_module
         if self._restored is not None:

@@ -140,7 +140,7 @@ class Stream:
         trainer, steps, epochs = self._trainer(phase, len(batches))
         self.send(TaskStarted(phase.number, sum(len(t.train) for t in phase.tasks), steps, epochs))
         watch = Watch(phase.number, steps, self.global_step, settings.log_every, self.send)
-        trainer.callbacks.append(watch)
+        trainer.callbacks.append(watch)  # type: ignore[attr-defined] # set by its connector
         fit(trainer, self.module, PhaseDataModule(batches))
         self.global_step += trainer.global_step
         watch.check_weights(self.module)
@@ -184,7 +184,9 @@ class Stream:
         which = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
         before = self.ledger.seconds["fisher"]
         with self.ledger.clock("fisher"):
-            fisher = self.strategy.consolidate(reading_batches(task.train, which), self.sequence.active(task, phase.seen))
+            fisher = self.strategy.consolidate(
+                reading_batches(task.train, which), self.sequence.active(task, phase.seen)
+            )
         if fisher is None:
             return
         values = {key: fisher.info[key] for key in ("estimator", "structure", "samples")} | {

@@ -61,4 +61,6 @@ class Watch(pl.Callback):
         """Raise unless every weight is finite: the last step's loss cannot show what that step did."""
         for name, p in module.model.named_parameters():
             if not bool(p.isfinite().all()):
-                raise RunError(f"task {self.task}, step {self._reported}: weight {name} is not finite; {divergence(module)}")
+                raise RunError(
+                    f"task {self.task}, step {self._reported}: weight {name} is not finite; {divergence(module)}"
+                )

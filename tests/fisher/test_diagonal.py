@@ -11,7 +11,10 @@ from cl_fisher.fisher.structure.diagonal import Diagonal
 
 def matrix(seed, zero=False):
     generator = torch.Generator().manual_seed(seed)
-    entries = {"a": torch.rand(2, 3, generator=generator, dtype=torch.float64), "b": torch.rand(2, generator=generator, dtype=torch.float64)}
+    entries = {
+        "a": torch.rand(2, 3, generator=generator, dtype=torch.float64),
+        "b": torch.rand(2, generator=generator, dtype=torch.float64),
+    }
     if zero:
         entries["a"][0] = 0
     return Diagonal(entries, info={"samples": 5})
@@ -19,7 +22,10 @@ def matrix(seed, zero=False):
 
 def point(seed):
     generator = torch.Generator().manual_seed(100 + seed)
-    return {"a": torch.randn(2, 3, generator=generator, dtype=torch.float64), "b": torch.randn(2, generator=generator, dtype=torch.float64)}
+    return {
+        "a": torch.randn(2, 3, generator=generator, dtype=torch.float64),
+        "b": torch.randn(2, generator=generator, dtype=torch.float64),
+    }
 
 
 def flat(named):

@@ -115,7 +115,9 @@ MODELS = {
     "mlp": lambda: nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 4)),
     "in-place": lambda: nn.Sequential(nn.Linear(6, 7), nn.ReLU(inplace=True), nn.Linear(7, 4)),
     "no bias": lambda: nn.Sequential(nn.Linear(6, 7, bias=False), nn.Tanh(), nn.Linear(7, 4)),
-    "convolution": lambda: nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(6, 4)),
+    "convolution": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(6, 4)
+    ),
     "batch norm": lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 4)),
     "layer norm": lambda: nn.Sequential(nn.Linear(6, 5), nn.LayerNorm(5), nn.Linear(5, 4)),
     "two classes": lambda: nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)),
@@ -193,7 +195,9 @@ def test_softmax_regression_fisher_is_the_hessian_for_any_labels():
 
     hessian = torch.autograd.functional.hessian(loss, (model.weight, model.bias))
     fisher = estimate_fisher(model, [(inputs, targets)]).diagonal()
-    torch.testing.assert_close(fisher["weight"].flatten(), hessian[0][0].reshape(15, 15).diagonal(), rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(
+        fisher["weight"].flatten(), hessian[0][0].reshape(15, 15).diagonal(), rtol=1e-10, atol=1e-13
+    )
     torch.testing.assert_close(fisher["bias"], hessian[1][1].diagonal(), rtol=1e-10, atol=1e-13)
 
 
@@ -223,7 +227,9 @@ def test_active_classes_are_a_network_without_the_others():
     model, inputs, _ = make("mlp")
     targets = torch.tensor([1, 3]).repeat(6)[:11]
     fisher = estimate_fisher(model, [(inputs, targets)], classes=[1, 3])
-    torch.testing.assert_close(flat(fisher.diagonal()), brute_force(model, inputs, classes=[1, 3]).diagonal(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        flat(fisher.diagonal()), brute_force(model, inputs, classes=[1, 3]).diagonal(), rtol=1e-10, atol=1e-12
+    )
     assert fisher.diagonal()["2.weight"][[0, 2]].abs().max() == 0
     empirical = estimate_fisher(model, [(inputs, targets)], estimator="empirical", classes=[3, 1])
     truth = brute_force(model, inputs, (targets == 1).long(), classes=[3, 1]).diagonal()
@@ -253,7 +259,9 @@ def test_samples_stops_early():
     batches = [(inputs[:4], targets[:4]), (inputs[4:], targets[4:])]
     some = estimate_fisher(model, batches, samples=6)
     assert some.info["samples"] == 6
-    torch.testing.assert_close(flat(some.diagonal()), flat(estimate_fisher(model, [(inputs[:6], targets[:6])]).diagonal()))
+    torch.testing.assert_close(
+        flat(some.diagonal()), flat(estimate_fisher(model, [(inputs[:6], targets[:6])]).diagonal())
+    )
 
 
 def test_index_and_empty_batches_are_accepted():

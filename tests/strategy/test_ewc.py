@@ -46,7 +46,15 @@ def go_through_tasks(strategy, n_tasks):
 
 def penalty_by_definition(model, memory, strength):
     """strength/2 * sum_t (theta - theta_t)^T F_t (theta - theta_t), with a graph."""
-    return 0.5 * strength * sum((f[name] * (p - anchor[name].detach()) ** 2).sum() for f, anchor in memory for name, p in model.named_parameters())
+    return (
+        0.5
+        * strength
+        * sum(
+            (f[name] * (p - anchor[name].detach()) ** 2).sum()
+            for f, anchor in memory
+            for name, p in model.named_parameters()
+        )
+    )
 
 
 @pytest.mark.parametrize("n_tasks", [1, 2, 4])
@@ -204,7 +212,11 @@ def test_a_fisher_of_zero_fails_loudly_once_it_would_be_used(strategy):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"strength": -1}, "strength=-1 is out of range"), ({"strength": float("nan")}, "strength=nan"), ({"samples": 0}, "samples=0")],
+    [
+        ({"strength": -1}, "strength=-1 is out of range"),
+        ({"strength": float("nan")}, "strength=nan"),
+        ({"samples": 0}, "samples=0"),
+    ],
 )
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_bad_options(strategy, options, message):

@@ -16,6 +16,7 @@ from cl_fisher.training.checkpoint import seed_everything
 from cl_fisher.training.fit import quiet_lightning
 from cl_fisher.training.stream import Stream, StreamSettings
 
+
 class Recorder:
     """Keeps every event."""
 
@@ -41,11 +42,13 @@ def make_stream():
     quiet_lightning()
 
     def make(
-        strategy=EWC, benchmark="permuted", scenario="domain", n_tasks=2, seed=0, lr=1e-3, sgd=None, dropout=False, directory=None,
-        validation_fraction=0.1, trainer=None, listeners=None, options=None, **settings,
+        strategy=EWC, benchmark="permuted", scenario="domain", n_tasks=2, seed=0, lr=1e-3, sgd=None, dropout=False,
+        directory=None, validation_fraction=0.1, trainer=None, listeners=None, options=None, **settings,
     ):  # fmt: skip
         make_tasks = {"permuted": permuted, "split": split}[benchmark]
-        sequence = make_tasks(digits(), Scenario(scenario), n_tasks=n_tasks, seed=seed, validation_fraction=validation_fraction)
+        sequence = make_tasks(
+            digits(), Scenario(scenario), n_tasks=n_tasks, seed=seed, validation_fraction=validation_fraction
+        )
         seed_everything(seed)
         network = MLP(sequence.input_shape, sequence.n_outputs, hidden=[16])
         if dropout:  # draws from the global random stream at each training step

@@ -48,7 +48,10 @@ def test_parts_keep_their_own_images_and_targets():
             assert targets[i] == tasks[part[i]].targets[own]
 
 
-@pytest.mark.parametrize(("settings", "in_memory"), [({"memory_gb": 1.0}, True), ({"memory_gb": 1e-6}, False), ({"in_memory": True, "memory_gb": 0.0}, True)])
+@pytest.mark.parametrize(
+    ("settings", "in_memory"),
+    [({"memory_gb": 1.0}, True), ({"memory_gb": 1e-6}, False), ({"in_memory": True, "memory_gb": 0.0}, True)],
+)
 def test_auto_goes_by_size(settings, in_memory):
     batches = training_batches(parts(), 100, 0, 1, LoaderSettings(**settings))
     assert isinstance(batches, MemoryBatches) == in_memory

@@ -156,7 +156,9 @@ def test_a_stream_goes_on_from_its_checkpoint_bit_for_bit(make_stream, tmp_path,
     assert resumed.recorder.restored == {"n": 3 + 7 + len(whole.recorder.of(Consolidated)[:1])}
 
 
-@pytest.mark.parametrize(("keep", "left"), [("last", ["task_002.pt"]), ("all", ["task_001.pt", "task_002.pt"]), ("none", [])])
+@pytest.mark.parametrize(
+    ("keep", "left"), [("last", ["task_002.pt"]), ("all", ["task_001.pt", "task_002.pt"]), ("none", [])]
+)
 def test_which_checkpoints_stay(make_stream, tmp_path, keep, left):
     ended(make_stream(checkpoint=keep, directory=tmp_path))
     assert sorted(p.name for p in tmp_path.glob("checkpoints/*")) == left
@@ -185,7 +187,7 @@ def test_non_finite_loss_names_task_step_and_the_three_numbers(make_stream):
 
 
 def test_non_finite_loss_without_penalty_blames_the_learning_rate(make_stream):
-    with pytest.raises(RunError, match="task 1, step .*the learning rate 1e.10 is too high"):
+    with pytest.raises(RunError, match=r"task 1, step .*the learning rate 1e.10 is too high"):
         make_stream(Finetune, sgd={"lr": 1e10}, iterations=20).run(STARTED)
 
 
@@ -265,4 +267,3 @@ def test_state_is_plain_enough_for_weights_only(make_stream, tmp_path):
     torch.save(stream.state_dict(), tmp_path / "s.pt")
     state = torch.load(tmp_path / "s.pt", weights_only=True)
     assert copy.deepcopy(state)["done"] == 2
-

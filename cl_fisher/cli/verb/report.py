@@ -16,13 +16,13 @@ def parser() -> argparse.ArgumentParser:
     """Folders and where to write."""
     own = Parser(
         prog="cl-fisher report",
-        description="Read the folders of runs and multiruns, print their comparison (mean and 95 %% interval over "
+        description="Read the folders of runs and multiruns, print their comparison (mean and 95 % interval over "
         "seeds) and write report.html with every table and plot in it.",
-        epilog="example: cl-fisher report outputs/multirun/2025-01-31/* -o comparison.html",
+        epilog="example: cl-fisher report outputs/multirun/2025-01-31/* -o comparison",
     )
     folders = own.add_argument("folders", nargs="+", metavar="DIR", type=Path, help="folder of a run or a multirun")
     folders.completer = DirectoriesCompleter()  # type: ignore[attr-defined]
-    out = "where to write (default: report.html in the first folder); a folder, or a file that ends in .html"
+    out = "folder to write to (default: the first DIR)"
     own.add_argument("-o", "--out", metavar="OUT", type=Path, help=out)
     return own
 

@@ -21,7 +21,7 @@ class LinearRule(Rule):
         return {"weight": g.T @ x} | ({} if module.bias is None else {"bias": g.sum(0)})
 
     def squares(self, module: nn.Module, inputs: Tensor, gradients: list[Tensor]) -> dict[str, Tensor]:
-        """For vectors (sum_v G_v^2)^T X^2: one matrix product for all columns. Sequences sum positions before squaring."""
+        """For vectors (sum_v G_v^2)^T X^2, one product for all columns; sequences sum positions before squaring."""
         if inputs.dim() == 2:
             squared = gradients[0].square()
             for g in gradients[1:]:

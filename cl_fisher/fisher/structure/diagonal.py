@@ -34,7 +34,7 @@ class Diagonal(FisherMatrix):
         return torch.stack([(_wide(f) * _wide(delta[name]).square()).sum() for name, f in self.entries.items()]).sum()
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
-        """v / (F + damping)."""
+        """V / (F + damping)."""
         return {name: vector[name] / (f + damping) for name, f in self.entries.items()}
 
     def diagonal(self) -> dict[str, Tensor]:
@@ -80,7 +80,7 @@ class Diagonal(FisherMatrix):
     ) -> tuple[Self, dict[str, Tensor], float]:
         """Exact, entry by entry: H = F + G, c = a + G/H (b - a), k = sum F G / H (b - a)^2.
 
-        Kept about its centre, not as sum F theta, so that the penalty near its minimum is no difference of large numbers.
+        Kept about its centre, not as sum F theta: near its minimum that would be a difference of large numbers.
         """
         total, middle, constant = {}, {}, []
         for name, f in self.entries.items():

@@ -53,7 +53,7 @@ class FisherMatrix(ABC):
 
     @abstractmethod
     def logdet(self, damping: float) -> float:
-        """log det(F + damping I)."""
+        """Log det(F + damping I)."""
 
     @abstractmethod
     def eigenvalues(self) -> Tensor:
@@ -61,7 +61,7 @@ class FisherMatrix(ABC):
 
     @abstractmethod
     def sample(self, n: int, damping: float, seed: int = 0) -> dict[str, Tensor]:
-        """n draws from N(0, (F + damping I)^-1), each entry [n, *shape]."""
+        """N draws from N(0, (F + damping I)^-1), each entry [n, *shape]."""
 
     @abstractmethod
     def to_dense(self) -> Tensor:
@@ -79,12 +79,14 @@ class FisherMatrix(ABC):
         return self * factor
 
     @abstractmethod
-    def complete_square(self, centre: Parameters, other: Self, other_centre: Parameters) -> tuple[Self, dict[str, Tensor], float]:
+    def complete_square(
+        self, centre: Parameters, other: Self, other_centre: Parameters
+    ) -> tuple[Self, dict[str, Tensor], float]:
         """(x-a)^T F (x-a) + (x-b)^T G (x-b) as (x-c)^T H (x-c) + k: the matrix H, its centre c and the constant k."""
 
     @abstractmethod
     def add_product_(self, target: Parameters, delta: Parameters, factor: float) -> None:
-        """target += factor * F delta, in place: the gradient of a penalty, in the fewest passes over memory."""
+        """Target += factor * F delta, in place: the gradient of a penalty, in the fewest passes over memory."""
 
     @abstractmethod
     def grown(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:

@@ -44,6 +44,11 @@ def test_output_dir_is_taken_and_the_report_is_named(cli, jobs, tmp_path):
     assert cli("run", "output_dir=my run/1")[0] == 2
 
 
+def test_a_folder_may_look_like_a_number(cli, jobs, tmp_path):
+    assert cli("run", "output_dir=3")[0] == 0
+    assert jobs.ran[0]["folder"] == tmp_path / "3"
+
+
 def test_any_folder_will_do(cli, jobs, tmp_path, monkeypatch):
     odd = tmp_path / "it's, \\ = [odd]"
     odd.mkdir()
