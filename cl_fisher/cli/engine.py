@@ -55,6 +55,10 @@ class Engine:
         self.hydra = Hydra.create_main_hydra2("cl_fisher", path)
         self.parser = OverridesParser.create(config_loader=self.hydra.config_loader)
 
+    def close(self) -> None:
+        """Leave no Hydra behind in this process."""
+        GlobalHydra.instance().clear()
+
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """The overrides as Hydra reads them."""
         parsed = []

@@ -1,5 +1,6 @@
 """One job: a configuration becomes objects, and they run one task sequence. The only place that knows all parts."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,12 @@ def check(cfg: DictConfig) -> None:
         raise InputError(
             f"optimizer={cfg.optimizer.get('_target_')} makes a {type(optimizer).__name__}, not an optimizer"
         )
-    stream.new_trainer(max_steps=1)
+    trainer = stream.new_trainer(max_steps=1)
+    if trainer.world_size > 1:
+        raise InputError(
+            f"trainer.devices={cfg.trainer.devices}: one sequence runs on one device; use several for several seeds at "
+            "once, with -m and a launcher"
+        )
 
 
 def run(cfg: DictConfig, choices: dict[str, str], overrides: list[str], command: str) -> dict[str, Any]:
@@ -67,6 +73,8 @@ def assemble(
     about: dict[str, Any] | None = None,
 ) -> Stream:
     """A stream from a configuration; the same configuration always makes the same one."""
+    if "" not in sys.path:  # components of one's own may lie in the working folder, behind what is installed
+        sys.path.append("")
     quiet_lightning()
     sequence: TaskSequence = build(
         cfg.benchmark,

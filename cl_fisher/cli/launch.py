@@ -22,8 +22,8 @@ def _single(engine: Engine, todo: Plan, where: Path, flags: tuple[str, ...]) -> 
     result = engine.run(partial(run_single, flags=flags), [*todo.overrides, quoted("hydra.run.dir", where)])
     if isinstance(result, Exception):
         raise result
-    page = where / "report.html"
-    return _announce(page if page.exists() else None, todo)
+    _compare(where, todo)
+    return 0 if (where / "report.html").exists() else 1
 
 
 def _multirun(engine: Engine, todo: Plan, where: Path, flags: tuple[str, ...]) -> int:
@@ -41,20 +41,11 @@ def _multirun(engine: Engine, todo: Plan, where: Path, flags: tuple[str, ...]) -
         if any(where.rglob("metrics.json")):
             page = report([where])
             _compare(where, todo)
-    status = _announce(page, todo)
-    return 1 if any(where.rglob(ERROR_FILE)) else status
-
-
-def _announce(page: Path | None, todo: Plan) -> int:
-    """Say where the report is; 1 if there is none."""
-    if page is None:
-        return 1
-    if todo.cells[0].cfg.verbosity > 0:
-        print(f"report: {os.path.relpath(page)}")
-    return 0
+    return 1 if page is None or any(where.rglob(ERROR_FILE)) else 0
 
 
 def _compare(where: Path, todo: Plan) -> None:
+    """Print the results and where the files are."""
     if todo.cells[0].cfg.verbosity == 0:
         return
     try:

@@ -35,7 +35,7 @@ class Examples:
 
     def raw(self, which: Tensor) -> Tensor:
         """Transformed inputs in raw units, [n, *shape]; `which` is int64 [n], positions from 0 to N-1."""
-        inputs = self.source[self.rows[which]]
+        inputs = self.source.index_select(0, self.rows.index_select(0, which))  # ten times as fast as []
         return inputs if self.transform is None else self.transform(inputs)
 
     def inputs(self, which: Tensor) -> Tensor:

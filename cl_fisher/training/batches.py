@@ -65,9 +65,9 @@ class PhaseData(Dataset[Batch]):
 
     def __getitems__(self, which: Tensor) -> Batch:
         """A batch; DataLoader calls this in a worker, `MemoryBatches` in the process itself."""
-        part = self.part[which]
+        part = self.part.index_select(0, which)
         if len(self.parts) == 1:
-            return self.parts[0].inputs(which), self.targets[which], which, part
+            return self.parts[0].inputs(which), self.targets.index_select(0, which), which, part
         inputs = torch.empty(len(which), *self.parts[0].shape)
         for i in part.unique().tolist():
             of_part = part == i

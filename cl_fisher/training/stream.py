@@ -1,6 +1,7 @@
 """The task loop: a new Trainer for each task, consolidation after it, evaluation on all tasks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
 from cl_fisher.benchmark.task import Task, TaskSequence
-from cl_fisher.error import RunError
+from cl_fisher.error import InputError, RunError
 from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
 from cl_fisher.seeding import generator
 from cl_fisher.strategy.strategy import Strategy
@@ -159,20 +161,22 @@ class Stream:
         return trainer, per_epoch * epochs, epochs
 
     def new_optimizer(self) -> Optimizer:
-        """An optimizer of the trainable parameters, with nothing remembered."""
-        return self._make_optimizer([p for p in self.model.parameters() if p.requires_grad])
+        """An optimizer of the trainable parameters, with nothing remembered; InputError if its options are wrong."""
+        with options_of("optimizer"):
+            return self._make_optimizer([p for p in self.model.parameters() if p.requires_grad])
 
     def new_trainer(self, **limit: Any) -> pl.Trainer:
-        """A Trainer without what the stream does itself: logging, checkpoints, progress, validation."""
-        return self._make_trainer(
-            **limit,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-        )
+        """A Trainer without what the stream does itself; InputError if its options are wrong."""
+        with options_of("trainer"):
+            return self._make_trainer(
+                **limit,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+            )
 
     def _penalises(self) -> bool:
         return self.strategy.curvature_bound() > 0
@@ -265,6 +269,15 @@ def phases_of(sequence: TaskSequence, strategy: Strategy) -> list[Phase]:
     if strategy.trains_on == "all":
         return [Phase(1, tasks, len(tasks))]
     return [Phase(t.number, tasks[: t.number] if strategy.trains_on == "seen" else (t,), t.number) for t in tasks]
+
+
+@contextmanager
+def options_of(group: str) -> Iterator[None]:
+    """Turn what a constructor of somebody else's says about its options into the user's error."""
+    try:
+        yield
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise InputError(f"{group}: {str(error).strip().splitlines()[0]}") from error
 
 
 def _bytes(state: Any) -> int:

@@ -48,7 +48,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
     modules = {
         (cl_fisher.cli, "job"): {"check": jobs.checked.append, "run": jobs.run},
         (cl_fisher.reporting, "report"): {"write_report": jobs.report},
-        (cl_fisher.reporting, "table"): {"print_comparison": lambda folders, _: jobs.compared.append(list(folders))},
+        (cl_fisher.reporting, "table"): {"print_comparison": lambda folders, *_: jobs.compared.append(list(folders))},
     }
     for (package, name), content in modules.items():
         module = ModuleType(f"{package.__name__}.{name}")

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )
     folders = own.add_argument("folders", nargs="+", metavar="DIR", type=Path, help="folder of a run or a multirun")
     folders.completer = DirectoriesCompleter()  # type: ignore[attr-defined]
-    out = "folder to write to (default: the first DIR)"
+    out = "folder to write to (default: DIR, if it is the only one)"
     own.add_argument("-o", "--out", metavar="OUT", type=Path, help=out)
     return own
 
@@ -39,7 +39,6 @@ def main(args: argparse.Namespace) -> int:
     from cl_fisher.reporting.report import write_report
     from cl_fisher.reporting.table import print_comparison
 
-    page = write_report(args.folders, args.out)
-    print_comparison(args.folders, Console())
-    print(f"report: {page}")
+    write_report(args.folders, args.out)
+    print_comparison(args.folders, Console(), args.out)
     return 0

@@ -1,6 +1,7 @@
 """`cl-fisher run`: one task sequence, or a multirun."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 
 from cl_fisher.cli import folder
@@ -36,7 +37,11 @@ def main(args: argparse.Namespace) -> int:
         print(run_help())
         return 0
     _check_flags(args)
-    engine = Engine(args.config_dir, args.config_path, args.config_name)
+    with closing(Engine(args.config_dir, args.config_path, args.config_name)) as engine:
+        return _run(engine, args)
+
+
+def _run(engine: Engine, args: argparse.Namespace) -> int:
     overrides = [*args.overrides, *([args.loudness] if args.loudness else [])]
     with explained(engine, overrides):
         if engine.show(args, overrides):

@@ -30,8 +30,10 @@ class Diagonal(FisherMatrix):
         return {name: f * vector[name] for name, f in self.entries.items()}
 
     def quadratic(self, delta: Parameters) -> Tensor:
-        """delta^T F delta, summed in float64."""
-        return torch.stack([(_wide(f) * _wide(delta[name]).square()).sum() for name, f in self.entries.items()]).sum()
+        """delta^T F delta, in the parameters' own type: every term is positive, so nothing cancels."""
+        return torch.stack(
+            [(f * delta[name]).flatten().dot(delta[name].flatten()) for name, f in self.entries.items()]
+        ).sum()
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """V / (F + damping)."""

@@ -33,7 +33,7 @@ class FisherMatrix(ABC):
 
     @abstractmethod
     def quadratic(self, delta: Parameters) -> Tensor:
-        """delta^T F delta, a scalar tensor in float64 where the device has it."""
+        """delta^T F delta, a scalar tensor."""
 
     @abstractmethod
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ def test_folders_are_read_compared_and_reported(cli, jobs, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / file).write_text("{}")
     status, out, _ = cli("report", "a", "b", "-o", "page.html")
-    assert (status, out) == (0, "report: page.html\n")
+    assert (status, out) == (0, "")
     assert jobs.reported == jobs.compared == [[Path("a"), Path("b")]]
 
 
