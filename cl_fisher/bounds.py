@@ -10,9 +10,10 @@ file, before anything heavy is imported there (`cl_fisher.config`).
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from cl_fisher.error import InputError
 
@@ -63,20 +64,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 def checked(function: F) -> F:
     """Check the bounds that the annotations of `function` declare at every call."""
     signature = inspect.signature(function, eval_str=True)
-    bounds = {name: bound for name, p in signature.parameters.items() for bound in bounds_of(p.annotation)}
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs).arguments
-        for name, bound in bounds.items():
-            if name in given:
-                bound.check(name, given[name])
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            _check(signature.parameters[name].annotation, name, value)
         return function(*args, **kwargs)
 
     return wrapper  # type: ignore[return-value]
 
 
-def bounds_of(annotation: Any) -> list[Bound]:
-    """The bounds within an annotation such as `Count | None`."""
-    own = [m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Bound)]
-    return own + [b for part in getattr(annotation, "__args__", ()) for b in bounds_of(part) if b not in own]
+def _check(annotation: Any, name: str, value: Any) -> None:
+    """Check a value against the bounds within an annotation such as `Count | None` or `Sequence[Count]`."""
+    for part in getattr(annotation, "__metadata__", ()):
+        if isinstance(part, Bound):
+            part.check(name, value)
+    inner = get_args(annotation)
+    if get_origin(annotation) is Sequence:
+        for element in value if isinstance(value, (list, tuple)) else ():
+            _check(inner[0], name, element)
+    elif get_origin(annotation) in (Union, UnionType):
+        for choice in inner:
+            _check(choice, name, value)

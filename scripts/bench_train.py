@@ -3,8 +3,8 @@
 One process, one thread. A run as `cl-fisher run` makes it (Lightning, penalty, run folder, wandb offline, terminal,
 all at their defaults) trains an epoch of 60,000 images; after every ten of its steps a bare loop takes ten of its own,
 so that both see the same machine. Tensors are in memory on both sides. Evaluation and Fisher are excluded, and so is
-what a Trainer costs before its first step and after its last, which is printed apart. Figures are medians over blocks of
-ten steps, the rows of steps.csv included (one per block).
+what a Trainer costs before its first step and after its last, which is printed apart. Figures are medians over blocks
+of ten steps, the rows of steps.csv included (one per block).
 """
 
 import argparse
@@ -33,7 +33,8 @@ from cl_fisher.reporting.run_folder import RunFolder
 from cl_fisher.reporting.terminal import Terminal
 from cl_fisher.strategy.quadratic import weights_of
 from cl_fisher.training.fit import quiet_lightning
-from cl_fisher.training.stream import Phase, Stream, StreamSettings
+from cl_fisher.training.phase import Phase
+from cl_fisher.training.stream import Stream, StreamSettings
 
 N, BATCH, BLOCK = 60_000, 128, 10
 
@@ -52,7 +53,7 @@ class Alternate(pl.Callback):
             self.last = time.perf_counter()
             self.bare.append((self.last - now) / BLOCK)
 
-    def on_train_epoch_start(self, trainer, pl_module):
+    def on_train_epoch_start(self, *_):
         self.last = time.perf_counter()
 
 

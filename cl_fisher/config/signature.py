@@ -66,6 +66,13 @@ def locate(target: str) -> tuple[Source, ast.stmt] | None:
     return None if source is None else source.find(name)
 
 
+def constant(target: str, name: str) -> object:
+    """A constant in the module of a target of this package; None where it cannot be read off the source."""
+    source = source_of(target.rpartition(".")[0])
+    node = None if source is None else source.names.get(name)
+    return ast.literal_eval(node.value) if isinstance(node, ast.Assign) else None
+
+
 def signature(target: str) -> Signature | None:
     """The signature of a function, a class or a dataclass of this package; None where it is not known."""
     found = locate(target)

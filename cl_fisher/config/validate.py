@@ -8,14 +8,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cl_fisher.benchmark.rule import check_split
 from cl_fisher.config.annotation import problem
 from cl_fisher.config.resolver import register_resolvers
 from cl_fisher.config.root import SCHEMA
-from cl_fisher.config.signature import Signature, signature
+from cl_fisher.config.signature import Signature, constant, signature
 from cl_fisher.config.suggest import did_you_mean
 from cl_fisher.error import InputError
 
 Node = dict[str, Any]
+
+SPLIT = "cl_fisher.benchmark.split.split"
 
 
 def validate(cfg: DictConfig) -> None:
@@ -31,6 +34,7 @@ def validate(cfg: DictConfig) -> None:
         _check_component(path, node)
     if values["epochs"] is None and values["iterations"] is None:
         raise InputError("epochs and iterations are both null: set one of them")
+    _check_split(values)
     _check_data_dir(Path(values["data_dir"]).expanduser())
 
 
@@ -106,6 +110,14 @@ def _check_value(name: str, value: Any, wanted: Signature, key: str) -> None:
     trouble = problem(name, value, parameter.annotation, parameter.source)
     if trouble is not None:
         raise InputError(trouble)
+
+
+def _check_split(values: Node) -> None:
+    """More tasks than the classes allow, where their number stands in the data set's source file."""
+    benchmark, n_classes = values["benchmark"], constant(values["dataset"]["_target_"], "N_CLASSES")
+    if benchmark["_target_"] == SPLIT and isinstance(n_classes, int):
+        how = {key: benchmark[key] for key in ("class_order", "sizes") if key in benchmark}
+        check_split(values["n_tasks"], n_classes, values["scenario"]["name"], **how)
 
 
 def _check_data_dir(path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cl_fisher.bounds import Count, checked
-from cl_fisher.error import InputError
 
 
 class MLP(nn.Sequential):
@@ -19,11 +18,7 @@ class MLP(nn.Sequential):
     """
 
     @checked
-    def __init__(self, input_shape: Sequence[int], n_outputs: Count, hidden: Sequence[int] = (400, 400)) -> None:
-        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in hidden):
-            raise InputError(
-                f"model.hidden={list(hidden)}: a list of layer widths of at least 1 is wanted, such as [400,400]"
-            )
+    def __init__(self, input_shape: Sequence[int], n_outputs: Count, hidden: Sequence[Count] = (400, 400)) -> None:
         widths = [math.prod(input_shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for before, after in zip(widths, hidden, strict=False):

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
-from cl_fisher.benchmark.task import Task, TaskSequence
+from cl_fisher.benchmark.task import TaskSequence
 from cl_fisher.error import InputError, RunError
 from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
 from cl_fisher.seeding import generator
@@ -26,6 +26,7 @@ from cl_fisher.training.evaluate import accuracies
 from cl_fisher.training.fit import fit
 from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
 from cl_fisher.training.module import ContinualModule
+from cl_fisher.training.phase import Phase, phases_of
 from cl_fisher.training.watch import Watch
 
 
@@ -42,18 +43,6 @@ class StreamSettings:
     log_every: int = 10
     checkpoint: Keep = "last"
     loader: LoaderSettings = field(default_factory=LoaderSettings)
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One training phase: a row of the accuracy matrix."""
-
-    number: int
-    """From 1."""
-    tasks: tuple[Task, ...]
-    """What is trained on."""
-    seen: int
-    """How many tasks of the sequence have been begun when it ends."""
 
 
 class Stream:
@@ -261,14 +250,6 @@ class Stream:
         checkpoint.set_random_state(state["random"])
         for listener, of_listener in zip(self._listeners, state["listeners"], strict=True):
             listener.load_state_dict(of_listener)
-
-
-def phases_of(sequence: TaskSequence, strategy: Strategy) -> list[Phase]:
-    """One phase a task, on that task or on all tasks so far; or a single phase on all of them."""
-    tasks = sequence.tasks
-    if strategy.trains_on == "all":
-        return [Phase(1, tasks, len(tasks))]
-    return [Phase(t.number, tasks[: t.number] if strategy.trains_on == "seen" else (t,), t.number) for t in tasks]
 
 
 @contextmanager

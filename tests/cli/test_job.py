@@ -72,7 +72,9 @@ def test_a_run_folder_holds_what_the_interface_says(run):
     assert result["peak_memory_bytes"] > 2**20
     accuracy = rows(folder / "accuracy.csv")
     assert [(r["after_task"], r["task"]) for r in accuracy] == [(str(a), str(t)) for a in (0, 1, 2) for t in (1, 2)]
-    assert [float(r["accuracy"]) for r in accuracy[2:]] == pytest.approx(sum(result["accuracy"], []))
+    assert [float(r["accuracy"]) for r in accuracy[2:]] == pytest.approx(
+        [*result["accuracy"][0], *result["accuracy"][1]]
+    )
     assert {r["n"] for r in accuracy} == {"360"}
     assert all(float(r["accuracy"]) * 360 == pytest.approx(round(float(r["accuracy"]) * 360)) for r in accuracy)
     steps = rows(folder / "steps.csv")
@@ -173,7 +175,8 @@ def test_wrong_input_is_one_line_and_leaves_nothing(run, tmp_path, capsys, overr
     assert not (tmp_path / "run").exists()
 
 
-def test_every_cell_is_validated_before_the_first_one_trains(run, tmp_path, capsys):
+@pytest.mark.usefixtures("run")
+def test_every_cell_is_validated_before_the_first_one_trains(tmp_path, capsys):
     assert (
         main(["run", "-m", *SMALL, "benchmark=split", "scenario=class", "n_tasks=2,5,11", f"output_dir={tmp_path}/m"])
         == 2
@@ -182,7 +185,8 @@ def test_every_cell_is_validated_before_the_first_one_trains(run, tmp_path, caps
     assert not (tmp_path / "m").exists()
 
 
-def test_a_multirun_goes_on_when_a_cell_fails(run, tmp_path, capsys):
+@pytest.mark.usefixtures("run")
+def test_a_multirun_goes_on_when_a_cell_fails(tmp_path, capsys):
     sweep = ["strategy=finetune,ewc", "seed=0,1", "optimizer=sgd", "optimizer.lr=1.0", "iterations=30"]
     assert main(["run", "-m", *SMALL, *sweep, "strategy.strength=1e9", f"output_dir={tmp_path}/m"]) == 1
     assert "Traceback" not in capsys.readouterr().err

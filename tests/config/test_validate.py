@@ -72,3 +72,19 @@ def test_the_scenario_names_are_read_from_their_file(cfg):
     cfg.scenario.name = "taks"
     with pytest.raises(InputError, match="did you mean 'task'"):
         validate(cfg)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["benchmark=split", "n_tasks=6"], "n_tasks can be one of"),
+        (["benchmark=split", "scenario=class", "n_tasks=11"], "at most 10"),
+        (["benchmark=split", "scenario=class", "benchmark.sizes=[5,5]"], "sizes"),
+    ],
+)
+def test_a_split_that_the_classes_do_not_allow(overrides, message):
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides)
+    with pytest.raises(InputError, match=message):
+        validate(cfg)

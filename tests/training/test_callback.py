@@ -43,7 +43,7 @@ def project(pl):
         def forward(self, x):
             return self.net(x)
 
-        def training_step(self, batch, batch_idx):
+        def training_step(self, batch, _batch_idx):
             x, y = batch
             return cross_entropy(self(x), y)
 
