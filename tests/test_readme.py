@@ -1,0 +1,97 @@
+"""README.md and experiments/*/README.md do what they say: every command and every Python block is run."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cl_fisher
+from cl_fisher.cli.main import main
+
+ROOT = Path(cl_fisher.__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "experiments").glob("*/README.md"))]
+QUICK = ["logger=none", "n_tasks=2", "iterations=2", "verbosity=0", "model.hidden=[8]"]
+SET_UP = ("./scripts/test", "./scripts/bench", "pip ", "CL_FISHER_", "eval ")
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words and not shlex.join(words).startswith(SET_UP):
+                    yield pytest.param(words, id=f"{page.parent.name}: {shlex.join(words)}")
+
+
+def named_files():
+    """The blocks that begin with the name of the file that they are."""
+    for language in ("python", "yaml"):
+        for block in blocks(README, language):
+            first, _, _ = block.partition("\n")
+            if re.fullmatch(r"# [\w/]+\.(py|yaml)", first):
+                yield first[2:], block
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_command(words, tmp_path, monkeypatch):
+    """In its quick form: two tasks of two steps, the first seed of a sweep."""
+    for name, text in named_files():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    if words[0] == "./scripts/run":
+        words = ["cl-fisher", "run", *(words[1:] or ["-m", "strategy=finetune,ewc,joint", "seed=0,1,2"])]
+    assert words[0] == "cl-fisher"
+    shorter = [re.sub(r"^seed=.*", "seed=0", word) for word in words[1:]]
+    if shorter[0] == "run" and "--cfg" not in shorter:
+        if (
+            any("mnist" in word for word in shorter)
+            and not (Path(os.environ.get("CL_FISHER_DATA", "")) / "MNIST").is_dir()
+        ):
+            pytest.skip("needs MNIST: set CL_FISHER_DATA")
+        shorter += [*QUICK, "output_dir=out"]
+    assert main(shorter) == 0
+    assert shorter[0] != "run" or "--cfg" in shorter or (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in blocks(README, "python") if not b.startswith("# my_")], ids=lambda b: b[:40]
+)
+def test_python(block, tmp_path):
+    """As a reader would try it: pasted into a file, in a fresh process."""
+    (tmp_path / "paste.py").write_text(block)
+    done = subprocess.run([sys.executable, "paste.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_own_parts_take_under_30_lines():
+    files = dict(named_files())
+    assert {name for name in files if name.endswith(".py")} == {"my_strategy.py", "my_data.py", "my_estimator.py"}
+    for text in files.values():
+        assert len(text.splitlines()) < 30
+    targets = [yaml.safe_load(text)["_target_"] for name, text in files.items() if name.endswith(".yaml")]
+    assert {target.split(".")[0] + ".py" for target in targets} <= set(files)
+
+
+def test_every_choice_of_the_groups_table_exists_and_is_named():
+    text = README.read_text()
+    for group in ("benchmark", "scenario", "dataset", "strategy", "fisher/estimator", "fisher/structure"):
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{group}`"))
+        named = set(re.findall(r"`(\w+)`", row.split("|")[2]))
+        assert named == {p.stem for p in (ROOT / "conf" / group).glob("*.yaml")}
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), target
