@@ -142,12 +142,12 @@ def test_penalty_is_logged(tmp_path):
     assert float(trainer.logged_metrics["ewc_penalty"]) > 0
 
 
-def test_before_the_first_fit_there_is_nothing_to_look_at():
-    with pytest.raises(InputError, match="first fit"):
-        _ = EWCCallback().ewc
-
-
-@pytest.mark.parametrize("options", [{"strength": -1}, {"gamma": 2.0}, {"samples": 0}])
+@pytest.mark.parametrize("options", [{"strength": -1}, {"online": True, "gamma": 2.0}, {"samples": 0}])
 def test_bad_options(options):
     with pytest.raises(InputError, match="out of range"):
         EWCCallback(**options)
+
+
+def test_an_unknown_option_is_refused_at_once():
+    with pytest.raises(TypeError, match="strenght"):
+        EWCCallback(strenght=1.0)
