@@ -31,7 +31,6 @@ from cl_fisher.fisher.structure.diagonal import Diagonal
 from cl_fisher.model.mlp import MLP
 from cl_fisher.reporting.run_folder import RunFolder
 from cl_fisher.reporting.terminal import Terminal
-from cl_fisher.strategy.quadratic import weights_of
 from cl_fisher.training.fit import quiet_lightning
 from cl_fisher.training.phase import Phase
 from cl_fisher.training.stream import Stream, StreamSettings
@@ -117,8 +116,11 @@ def ours(images, targets, n_tasks, folder, alternate):
     model = MLP((1, 28, 28), 10)
     strategy = build(cfg.strategy, model=model)
     for _ in range(n_tasks):
-        anchor = {name: w + 0.01 * torch.randn_like(w) for name, w in weights_of(model).items()}
-        strategy.quadratic.add(Diagonal({name: torch.rand_like(w) * 1e-4 for name, w in anchor.items()}), anchor)
+        with torch.no_grad():
+            for w in model.parameters():
+                w.add_(0.001 * torch.randn_like(w))
+        fisher = Diagonal({name: torch.rand_like(w.detach()) * 1e-4 for name, w in model.named_parameters()})
+        strategy.quadratic.add(fisher, model)
     listeners = [RunFolder(folder), build(cfg.logger, directory=folder), Terminal(1)]
     settings = StreamSettings(epochs=1, batch_size=BATCH)
     trainer = partial(build(cfg.trainer), callbacks=[alternate])

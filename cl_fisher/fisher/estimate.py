@@ -1,7 +1,10 @@
 """The one loop over data in which every Fisher is estimated."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,19 +13,33 @@ from torch import Tensor, nn
 from cl_fisher.bounds import Count, Index, checked
 from cl_fisher.error import InputError
 from cl_fisher.fisher import capture
+from cl_fisher.fisher.batches import limited
+from cl_fisher.fisher.draws import Draws
+from cl_fisher.fisher.estimator.argmax import Argmax
 from cl_fisher.fisher.estimator.empirical import Empirical
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.estimator.exact import Exact
-from cl_fisher.fisher.fallback import per_example_gradients
+from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
+from cl_fisher.fisher.estimator.signs import Signs
+from cl_fisher.fisher.estimator.stratified import Stratified
+from cl_fisher.fisher.fallback import per_example_gradients, taken
 from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
 from cl_fisher.fisher.structure.diagonal import DiagonalStructure
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
+from cl_fisher.fisher.undisturbed import undisturbed
 
-ESTIMATORS: Mapping[str, type[Estimator]] = {"exact": Exact, "empirical": Empirical}
+ESTIMATORS: Mapping[str, type[Estimator]] = {
+    "exact": Exact,
+    "monte_carlo": MonteCarlo,
+    "signs": Signs,
+    "stratified": Stratified,
+    "empirical": Empirical,
+    "argmax": Argmax,
+}
 STRUCTURES: Mapping[str, type[Structure]] = {"diagonal": DiagonalStructure}
 
-_FALLBACK_BYTES = 256 * 2**20
+_BYTES = 256 * 2**20  # of gradients that are held at once
 
 
 @checked
@@ -47,13 +64,13 @@ def estimate_fisher(
         model: maps inputs to outputs [N, C] (logits for "categorical"), each row from its own example only.
         batches: (inputs, targets) or (inputs, targets, index), any number of times, on any device; examples first.
         likelihood: "categorical", or an object.
-        estimator: "exact" or "empirical", or an object: which output cotangents S.
+        estimator: a name of `ESTIMATORS`, or an object: which output cotangents S.
         structure: "diagonal", or an object: what is kept of the matrix.
         classes: the outputs that are active, in the order in which the likelihood sees them; all if None. Targets
             are output indices and must be among them.
         samples: stop after so many examples; all if None.
         sampling: "uniform": examples are taken as they come, so shuffle them if `samples` is given.
-        seed: of what an estimator draws.
+        seed: of what an estimator draws, with the examples' indices (else their positions in the stream).
 
     Returns:
         A Fisher matrix, with `info` about its making.
@@ -66,17 +83,14 @@ def estimate_fisher(
     structure_ = named(structure, Structure, STRUCTURES, "fisher/structure")
     if sampling != "uniform":
         raise InputError(f"fisher.sampling={sampling} is unknown: it must be uniform")
-    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not trainable:
-        raise InputError("no parameter of the model requires a gradient, so it has no Fisher")
-    accumulator = structure_.accumulator(trainable)
     n = 0
-    left_to_fallback: set[str] | None = None
     with undisturbed(model):
-        for inputs, targets in _limited(batches, samples, next(iter(trainable.values())).device):
-            left_to_fallback = _add_batch(
-                accumulator, model, inputs, targets, trainable, likelihood_, estimator_, classes, left_to_fallback
-            )
+        model = _precise(model)
+        trainable = _trainable(model)
+        accumulator = structure_.accumulator(trainable)
+        work = _Pass(model, trainable, likelihood_, estimator_, _class_list(classes), accumulator)
+        for inputs, targets, index in limited(batches, samples, next(iter(trainable.values()))):
+            work.add(inputs, targets, Draws(seed, index))
             n += len(targets)
     if n == 0:
         raise InputError("the Fisher was asked for over no examples at all: `batches` is empty or used up")
@@ -90,120 +104,94 @@ def estimate_fisher(
     return accumulator.finish(n, info)
 
 
-def _add_batch(
-    accumulator: Accumulator,
-    model: nn.Module,
-    inputs: Any,
-    targets: Tensor,
-    trainable: Mapping[str, nn.Parameter],
-    likelihood: Likelihood,
-    estimator: Estimator,
-    classes: Sequence[int] | None,
-    left_to_fallback: set[str] | None,
-) -> set[str]:
-    outputs, uses = capture.forward(model, inputs, trainable)
-    columns = _columns(outputs.detach(), targets, likelihood, estimator, classes)
-    if left_to_fallback is None:  # once: are the rules right about this model?
-        probe = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
-        wrong = capture.disagreeing(uses, outputs, probe, trainable)
-        covered = {name for use in uses if not wrong & set(use.names.values()) for name in use.names.values()}
-        left_to_fallback = set(trainable) - covered
-    uses = [use for use in uses if not left_to_fallback & set(use.names.values())]
-    if missing := set(trainable) - left_to_fallback - {name for use in uses for name in use.names.values()}:
-        raise InputError(f"the model does not use {sorted(missing)} in every batch, so its Fisher has no meaning")
-    if uses:
-        gradients = [
-            torch.autograd.grad(outputs, [use.edge for use in uses], column, retain_graph=True, materialize_grads=True)
-            for column in columns
-        ]
-        for i, use in enumerate(uses):
-            accumulator.add_layer(use, [g[i] for g in gradients])
-    if left_to_fallback:
-        rest = {name: trainable[name] for name in trainable if name in left_to_fallback}
-        for part in per_example_gradients(model, inputs, columns, rest, _FALLBACK_BYTES):
-            accumulator.add_gradients(part)
-    return left_to_fallback
+@dataclass
+class _Pass:
+    """One pass over data into an accumulator."""
+
+    model: nn.Module
+    trainable: Mapping[str, nn.Parameter]
+    likelihood: Likelihood
+    estimator: Estimator
+    classes: Sequence[int] | None
+    accumulator: Accumulator
+    vetted: set[str] = field(default_factory=set)
+    distrusted: set[str] = field(default_factory=set)
+
+    def add(self, inputs: Any, targets: Tensor, draws: Draws) -> None:
+        """Accumulate a batch: by a rule where there is one that is right about this model, else by the fallback."""
+        outputs, uses = capture.forward(self.model, taken(inputs, slice(None), -1), self.trainable)
+        columns = self._columns(outputs.detach(), targets, draws)
+        if capture.names_of(uses) - self.vetted:
+            self.distrusted |= capture.distrusted(uses, outputs, self.trainable)
+            if len(outputs) > 1:  # in a batch of one example nothing can mix
+                self.vetted |= capture.names_of(uses)
+        uses = [use for use in uses if not self.distrusted & set(use.names.values())]
+        if uses:
+            per_column = len(outputs) * sum(math.prod(use.shape[1:]) for use in uses) * outputs.element_size()
+            for some in columns.split(max(1, _BYTES // per_column)):
+                gradients = [capture.at_edges(uses, outputs, column) for column in some]
+                for i, use in enumerate(uses):
+                    self.accumulator.add_layer(use, [g[i] for g in gradients])
+        covered = capture.names_of(uses)
+        if rest := {name: p for name, p in self.trainable.items() if name not in covered}:
+            for part in per_example_gradients(self.model, inputs, columns, rest, _BYTES):
+                self.accumulator.add_gradients(part)
+
+    def _columns(self, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:
+        """Cotangents [V, N, C] over all outputs, zero where a class is not active."""
+        _check_targets(targets, outputs)
+        precise = outputs.float() if outputs.dtype.itemsize < 4 else outputs
+        if (n_active := outputs.shape[1] if self.classes is None else len(self.classes)) < 2:
+            raise InputError(f"{n_active} active output: a categorical likelihood needs two or more to choose from")
+        if self.classes is None:
+            return self.estimator.columns(self.likelihood, precise, targets, draws).to(outputs)
+        active = _active(self.classes, outputs)
+        position = torch.full((outputs.shape[1],), -1, device=outputs.device)
+        position[active] = torch.arange(len(active), device=outputs.device)
+        local = position[targets]
+        if bool((local < 0).any()):
+            strangers = sorted(set(targets[local < 0].tolist()))
+            raise InputError(f"targets {strangers} are not among the active classes {list(self.classes)}")
+        some = self.estimator.columns(self.likelihood, precise[:, active], local, draws).to(outputs)
+        return some.new_zeros(len(some), *outputs.shape).index_copy_(2, active, some)
 
 
-def _columns(
-    outputs: Tensor, targets: Tensor, likelihood: Likelihood, estimator: Estimator, classes: Sequence[int] | None
-) -> Tensor:
-    """Cotangents [V, N, C] over all outputs, zero where a class is not active."""
-    if classes is None:
-        _check_targets(targets, outputs.shape[1])
-        return estimator.columns(likelihood, outputs.float() if outputs.dtype.itemsize < 4 else outputs, targets).to(
-            outputs
-        )
-    if len(set(classes)) != len(classes) or not classes or min(classes) < 0 or max(classes) >= outputs.shape[1]:
-        raise InputError(f"classes={list(classes)}: distinct outputs from 0 to {outputs.shape[1] - 1} are wanted")
-    active = torch.tensor(list(classes), device=outputs.device)
-    position = torch.full((outputs.shape[1],), -1, device=outputs.device)
-    position[active] = torch.arange(len(active), device=outputs.device)
-    _check_targets(targets, outputs.shape[1])
-    local = position[targets]
-    if bool((local < 0).any()):
+def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise InputError("no parameter of the model requires a gradient, so it has no Fisher")
+    if complex_ := [name for name, p in trainable.items() if p.is_complex()]:
+        raise InputError(f"{complex_[0]} is complex: the Fisher is for real parameters")
+    return trainable
+
+
+def _precise(model: nn.Module) -> nn.Module:
+    """A float32 copy of a model with parameters of 16 bits, whose squared gradients would underflow."""
+    if all(p.dtype.itemsize >= 4 for p in model.parameters()):
+        return model
+    return copy.deepcopy(model).float()
+
+
+def _class_list(classes: Sequence[int] | None) -> list[int] | None:
+    return None if classes is None else [operator.index(c) for c in classes]
+
+
+def _active(classes: Sequence[int], outputs: Tensor) -> Tensor:
+    n = outputs.shape[1]
+    if len(set(classes)) != len(classes) or not classes or min(classes) < 0 or max(classes) >= n:
+        raise InputError(f"classes={list(classes)}: distinct outputs from 0 to {n - 1} are wanted")
+    return torch.tensor(list(classes), device=outputs.device)
+
+
+def _check_targets(targets: Tensor, outputs: Tensor) -> None:
+    n, n_classes = outputs.shape
+    if targets.dim() != 1 or len(targets) != n:
         raise InputError(
-            f"targets {sorted(set(targets[local < 0].tolist()))} are not among the active classes {list(classes)}"
+            f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}: one class "
+            "index per example is wanted"
         )
-    some = estimator.columns(likelihood, outputs[:, active], local)
-    return some.new_zeros(len(some), *outputs.shape).index_copy_(2, active, some)
-
-
-def _check_targets(targets: Tensor, n_classes: int) -> None:
-    if targets.dtype.is_floating_point or targets.dim() != 1:
-        raise InputError(
-            f"targets must be class indices of shape [examples], not {targets.dtype} {tuple(targets.shape)}"
-        )
-    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < n_classes:
-        raise InputError(
-            f"targets lie in {int(targets.min())}..{int(targets.max())}, the model has outputs 0..{n_classes - 1}"
-        )
-
-
-def _limited(
-    batches: Iterable[Sequence[Any]], samples: int | None, device: torch.device
-) -> Iterator[tuple[Any, Tensor]]:
-    """Batches on the model's device, empty ones left out, cut off after `samples` examples."""
-    left = samples
-    for batch in batches:
-        if left == 0:
-            return
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise InputError(
-                f"a batch must be (inputs, targets) or (inputs, targets, index), not {type(batch).__name__}"
-            )
-        inputs, targets = _to(batch[0], device), batch[1].to(device)
-        if left is not None:
-            inputs, targets = _first(inputs, left), targets[:left]
-            left -= len(targets)
-        if len(targets):
-            yield inputs, targets
-
-
-def _to(inputs: Any, device: torch.device) -> Any:
-    return torch.utils._pytree.tree_map(lambda t: t.to(device) if isinstance(t, Tensor) else t, inputs)
-
-
-def _first(inputs: Any, n: int) -> Any:
-    return torch.utils._pytree.tree_map(lambda t: t[:n] if isinstance(t, Tensor) else t, inputs)
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients on; on leaving, every mode and the random state are as before."""
-    modes = {module: module.training for module in model.modules()}
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
-    try:
-        with (
-            torch.random.fork_rng(devices=[d for d in devices if d is not None]),
-            torch.inference_mode(False),
-            torch.enable_grad(),
-        ):
-            model.eval()
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    if not 0 <= int(targets.min()) <= int(targets.max()) < n_classes:
+        raise InputError(f"targets lie in {int(targets.min())}..{int(targets.max())}, outputs in 0..{n_classes - 1}")
 
 
 def named(choice: Any, kind: type, table: Mapping[str, type], word: str) -> Any:

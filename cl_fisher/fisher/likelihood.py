@@ -17,6 +17,14 @@ class Likelihood(ABC):
         """Gradient of -log p(target | output) with respect to the outputs: [N, C] from [N, C] and [N]."""
 
     @abstractmethod
+    def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
+        """Targets drawn from p(. | output): [K, N] from outputs [N, C] and uniform numbers [K, N]."""
+
+    @abstractmethod
+    def likeliest(self, outputs: Tensor) -> Tensor:
+        """The mode of p(. | output), [N]."""
+
+    @abstractmethod
     def square_root(self, outputs: Tensor) -> Tensor:
         """Columns S, [V, N, C], with sum_v S_v S_v^T = the Fisher information of the outputs, per example."""
 
@@ -32,6 +40,15 @@ class Categorical(Likelihood):
         p = outputs.softmax(-1)
         others = p.scatter(-1, targets[:, None], 0.0)
         return others.scatter(-1, targets[:, None], -others.sum(-1, keepdim=True))
+
+    def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
+        """By inversion of the cumulative probabilities, in float64."""
+        cumulative = outputs.double().softmax(-1).cumsum(-1)
+        return torch.searchsorted(cumulative, uniform.T.contiguous(), right=True).T.clamp_(max=outputs.shape[-1] - 1)
+
+    def likeliest(self, outputs: Tensor) -> Tensor:
+        """The class of the largest logit."""
+        return outputs.argmax(-1)
 
     def square_root(self, outputs: Tensor) -> Tensor:
         """Columns sqrt(p_j) (p - e_j), j = 1..C; for two classes the one column sqrt(p_1 p_2) (1, -1).

@@ -11,7 +11,7 @@ from cl_fisher.fisher import FisherMatrix, estimate_fisher
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.likelihood import Likelihood
 from cl_fisher.fisher.structure.structure import Structure
-from cl_fisher.strategy.quadratic import QuadraticPenalty, weights_of
+from cl_fisher.strategy.quadratic import QuadraticPenalty
 from cl_fisher.strategy.strategy import Strategy
 
 
@@ -23,7 +23,7 @@ class EWC(Strategy):
 
     In a plain loop: `loss.backward(); ewc.add_gradient(); optimizer.step()`, and `ewc.consolidate(batches)` after a
     task. With gradient accumulation call `add_gradient` once per optimizer step; with clipping call it before, so that
-    what is clipped is the gradient of the whole objective.
+    what is clipped is the gradient of the whole objective; with a GradScaler call `scaler.unscale_(optimizer)` first.
 
     Args:
         model: the network; parameters are matched by name, frozen ones are left alone.
@@ -60,10 +60,9 @@ class EWC(Strategy):
             likelihood=likelihood,
         )
 
-    def add_gradient(self) -> None:
-        """Add strength * sum_t F_t (theta - theta_t) to `.grad`, in place and without autograd."""
-        if self.strength > 0:
-            self.quadratic.add_gradient(self.model, self.strength)
+    def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
+        """Add strength * sum_t F_t (theta - theta_t) to `.grad`, in place, without autograd; once per step."""
+        self.quadratic.add_gradient(self.model, self.strength, parameters)
 
     def penalty(self) -> float:
         """The penalty at the current weights."""
@@ -72,7 +71,7 @@ class EWC(Strategy):
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
         """Add the penalty of a finished task, from its batches (see `estimate_fisher`) and its active classes."""
         fisher = self._estimate(self.model, batches, classes=classes)
-        self.quadratic.add(fisher, weights_of(self.model))
+        self.quadratic.add(fisher, self.model)
         return fisher
 
     def curvature_bound(self) -> float:

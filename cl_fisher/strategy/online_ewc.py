@@ -11,7 +11,7 @@ from cl_fisher.fisher import FisherMatrix, estimate_fisher
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.likelihood import Likelihood
 from cl_fisher.fisher.structure.structure import Structure
-from cl_fisher.strategy.quadratic import QuadraticPenalty, weights_of
+from cl_fisher.strategy.quadratic import QuadraticPenalty
 from cl_fisher.strategy.strategy import Strategy
 
 
@@ -62,10 +62,9 @@ class OnlineEWC(Strategy):
             likelihood=likelihood,
         )
 
-    def add_gradient(self) -> None:
-        """Add strength * P (theta - theta_last) to `.grad`, in place and without autograd."""
-        if self.strength > 0:
-            self.quadratic.add_gradient(self.model, self.strength)
+    def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
+        """Add strength * P (theta - theta_last) to `.grad`, in place, without autograd; once per step."""
+        self.quadratic.add_gradient(self.model, self.strength, parameters)
 
     def penalty(self) -> float:
         """The penalty at the current weights."""
@@ -74,7 +73,7 @@ class OnlineEWC(Strategy):
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
         """Move the penalty to the weights now, with precision gamma * old + the Fisher of these batches."""
         fisher = self._estimate(self.model, batches, classes=classes)
-        self.quadratic.move(fisher, weights_of(self.model), self.gamma)
+        self.quadratic.move(fisher, self.model, self.gamma)
         return fisher
 
     def curvature_bound(self) -> float:

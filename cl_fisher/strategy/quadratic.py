@@ -1,6 +1,6 @@
 """Any number of quadratic penalties, kept as one: its time and memory do not grow with the tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -15,7 +15,8 @@ class QuadraticPenalty:
     """(theta - centre)^T precision (theta - centre) + constant, over parameters matched by name.
 
     The sum over tasks of (theta - theta_t)^T F_t (theta - theta_t) is one: squares are completed as tasks come. The
-    factor strength/2 is the caller's.
+    factor strength/2 is the caller's. Parameters may be added, grow, be frozen and be freed between tasks: where a task
+    says nothing of a parameter its precision is zero.
     """
 
     def __init__(self) -> None:
@@ -25,27 +26,24 @@ class QuadraticPenalty:
         self.n_tasks = 0
         self._alive: bool | None = None
 
-    def add(self, fisher: FisherMatrix, anchor: Mapping[str, Tensor]) -> None:
-        """Add a task's penalty, one of its own: its Fisher about its weights."""
+    @torch.no_grad()
+    def add(self, fisher: FisherMatrix, model: nn.Module) -> None:
+        """Add a task's penalty, one of its own: its Fisher about the weights now."""
+        anchor = self._take_in(fisher, model)
         if self.precision is None:
-            self.precision, self.centre = fisher, dict(anchor)
+            self.precision, self.centre = fisher, anchor
         else:
-            self._grow(anchor)
-            self.precision, self.centre, constant = self.precision.complete_square(self.centre, fisher, anchor)
+            self.precision, self.centre, constant = self.precision.complete_square(
+                self.centre, fisher.grown(anchor), anchor
+            )
             self.constant += constant
-        self.n_tasks += 1
-        self._alive = None
 
-    def move(self, fisher: FisherMatrix, anchor: Mapping[str, Tensor], gamma: float) -> None:
-        """One penalty at the last optimum: precision = gamma * old + new, centre = anchor."""
-        if self.precision is None:
-            self.precision = fisher
-        else:
-            self._grow(anchor)
-            self.precision = gamma * self.precision + fisher
-        self.centre = dict(anchor)
-        self.n_tasks += 1
-        self._alive = None
+    @torch.no_grad()
+    def move(self, fisher: FisherMatrix, model: nn.Module, gamma: float) -> None:
+        """One penalty at the last optimum: precision = gamma * old + new, centre = the weights now."""
+        anchor = self._take_in(fisher, model)
+        self.precision = fisher if self.precision is None else gamma * self.precision + fisher.grown(anchor)
+        self.centre = anchor
 
     @torch.no_grad()
     def value(self, model: nn.Module) -> float:
@@ -57,65 +55,88 @@ class QuadraticPenalty:
         return float(self.precision.quadratic(delta)) + self.constant
 
     @torch.no_grad()
-    def add_gradient(self, model: nn.Module, strength: float) -> None:
-        """Add strength * precision (theta - centre) to the gradients; the gradient of strength/2 times the value."""
-        if self.precision is None:
+    def add_gradient(self, model: nn.Module, strength: float, parameters: Iterable[nn.Parameter] | None = None) -> None:
+        """Add strength * precision (theta - centre) to the gradients; the gradient of strength/2 times the value.
+
+        Frozen parameters are left alone, and all that are not among `parameters` if these are given.
+        """
+        if self.precision is None or strength == 0:
             return
+        self._check_alive()
+        weights = self._weights(model)
+        wanted = None if parameters is None else {id(p) for p in parameters}
+        gradients = {}
+        for name in self.centre:
+            p = weights[name]
+            theirs = not p.requires_grad or (wanted is not None and id(p) not in wanted)
+            if p.grad is None and not theirs:
+                p.grad = torch.zeros_like(p)
+            gradients[name] = torch.zeros_like(p) if theirs else cast("Tensor", p.grad)
+        names = list(self.centre)
+        moved = torch._foreach_sub([weights[n] for n in names], [self.centre[n] for n in names])
+        delta = dict(zip(names, moved, strict=True))
+        self.precision.add_product_(gradients, delta, strength)
+
+    def largest_eigenvalue(self) -> float:
+        """Of the precision; 0.0 before the first task."""
+        return 0.0 if self.precision is None else float(self.precision.eigenvalues()[0])
+
+    def _check_alive(self) -> None:
         if self._alive is None:
+            assert self.precision is not None
             self._alive = self.precision.trace() > 0
         if not self._alive:
             raise RunError(
                 "the consolidated Fisher is zero everywhere, so the penalty protects nothing: the network is so "
                 "confident that its probabilities underflow, or the wrong outputs are active"
             )
-        weights = self._weights(model)
-        names = list(self.centre)
-        for name in names:
-            if weights[name].grad is None:
-                weights[name].grad = torch.zeros_like(weights[name])
-        delta = torch._foreach_sub([weights[n] for n in names], [self.centre[n] for n in names])
-        gradients = {name: cast("Tensor", weights[name].grad) for name in names}
-        self.precision.add_product_(gradients, dict(zip(names, delta, strict=True)), strength)
 
-    def largest_eigenvalue(self) -> float:
-        """Of the precision; 0.0 before the first task."""
-        return 0.0 if self.precision is None else float(self.precision.eigenvalues()[0])
+    def _take_in(self, fisher: FisherMatrix, model: nn.Module) -> dict[str, Tensor]:
+        """A copy of all weights that this task or an earlier one speaks of, old state brought to their form."""
+        self.n_tasks += 1
+        self._alive = None
+        names = self.centre.keys() | fisher.diagonal().keys()
+        anchor = {name: p.detach().clone() for name, p in model.named_parameters() if name in names}
+        if self.precision is not None:
+            self._follow(anchor)
+        return anchor
 
     def _weights(self, model: nn.Module) -> dict[str, nn.Parameter]:
         weights = dict(model.named_parameters())
-        if gone := [name for name in self.centre if name not in weights]:
-            raise RunError(f"the model no longer has the parameter {gone[0]}, which a penalty was consolidated for")
-        if any(weights[name].shape != c.shape for name, c in self.centre.items()):
-            self._grow({name: weights[name].detach() for name in self.centre})
-        if any(weights[name].device != c.device for name, c in self.centre.items()):
-            self._follow(weights)
+        for name, c in self.centre.items():
+            p = weights.get(name)
+            if p is None or p.shape != c.shape or p.device != c.device or p.dtype != c.dtype:
+                self._follow({name: weights[name].detach() for name in self.centre if name in weights})
+                break
         return weights
 
     def _follow(self, weights: Mapping[str, Tensor]) -> None:
-        """Move to where the weights are: a checkpoint is read onto the CPU."""
+        """Take the form of the weights: their device (a checkpoint is read onto the CPU), type, and what has grown."""
         assert self.precision is not None
-        device = next(iter(weights.values())).device
-        moved = {name: t.to(device) for name, t in self.precision.tensors().items()}
-        self.precision = type(self.precision).from_tensors(moved, self.precision.info)
-        self.centre = {name: c.to(weights[name].device) for name, c in self.centre.items()}
-
-    def _grow(self, anchor: Mapping[str, Tensor]) -> None:
-        """Follow a head that has grown: its new rows have no precision yet, and `anchor` as their centre."""
-        if self.precision is None or all(anchor[name].shape == c.shape for name, c in self.centre.items()):
-            return
-        self.precision = self.precision.grown({name: tuple(anchor[name].shape) for name in self.centre})
-        for name, old in self.centre.items():
-            grown = anchor[name].detach().clone()
-            grown[tuple(slice(n) for n in old.shape)] = old
-            self.centre[name] = grown
+        if gone := [name for name in self.centre if name not in weights]:
+            raise RunError(f"the model no longer has the parameter {gone[0]}, which a penalty was consolidated for")
+        for name, c in self.centre.items():
+            if weights[name].dim() != c.dim() or any(n < m for n, m in zip(weights[name].shape, c.shape, strict=True)):
+                raise RunError(
+                    f"parameter {name} has shape {tuple(weights[name].shape)}, but a penalty was consolidated for "
+                    f"{tuple(c.shape)}: it may grow, not shrink"
+                )
+        self.precision = self.precision.to(weights).grown(weights)
+        centre = {}
+        for name, w in weights.items():
+            centre[name] = w.clone()
+            if name in self.centre:
+                old = self.centre[name]
+                centre[name][tuple(slice(n) for n in old.shape)] = old.to(w)
+        self.centre = centre
 
     def state_dict(self) -> dict[str, Any]:
         """Precision, centre, constant and count."""
-        precision = self.precision
+        kept = self.precision
         return {
             "precision": None
-            if precision is None
-            else {"kind": precision.kind, "tensors": precision.tensors(), "info": dict(precision.info)},
+            if kept is None
+            else {"kind": kept.kind, "tensors": kept.tensors(), "info": dict(kept.info)},
             "centre": dict(self.centre),
             "constant": self.constant,
             "n_tasks": self.n_tasks,
@@ -129,8 +150,3 @@ class QuadraticPenalty:
         self.constant = state["constant"]
         self.n_tasks = state["n_tasks"]
         self._alive = None
-
-
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the trainable parameters."""
-    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}

@@ -22,8 +22,11 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
         self.model = model
         self.strength = strength
 
-    def add_gradient(self) -> None:  # noqa: B027
-        """Add the gradient of the penalty to `.grad`: after backward, before clipping, once per optimizer step."""
+    def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:  # noqa: B027
+        """Add the gradient of the penalty to `.grad`: after backward, before clipping, once per optimizer step.
+
+        `parameters`: those that the optimizer about to step holds, where there are several optimizers; all if None.
+        """
 
     def penalty(self) -> float:
         """The value of the penalty at the current weights, strength included; 0.0 without one."""

@@ -1,11 +1,13 @@
 """EWC inside an existing Lightning project."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 from torch import nn
 
+from cl_fisher.error import InputError
 from cl_fisher.strategy.ewc import EWC
 from cl_fisher.strategy.online_ewc import OnlineEWC
 
@@ -18,7 +20,8 @@ class EWCCallback(pl.Callback):
     the inputs of a training batch, its first element, to logits [N, C]; targets are its second element.
 
     The penalty's gradient is added once per optimizer step, before clipping. The penalty is logged as `ewc_penalty`.
-    The callback's state is part of Lightning's checkpoints.
+    The callback's state is part of Lightning's checkpoints. A checkpoint that is written during a fit holds the tasks
+    before it; call `trainer.save_checkpoint` after the fit for one that holds this task too.
 
     Args:
         strength: lambda, as in `EWC`.
@@ -32,27 +35,46 @@ class EWCCallback(pl.Callback):
     ) -> None:
         self.classes = classes
         no_model_yet = nn.Identity()
+        self._n_batches = 0
         self.ewc = (OnlineEWC if online else EWC)(no_model_yet, strength, **options)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
         """Bind to the module: on a later fit the same network, or one with parameters of the same names."""
+        if trainer.world_size > 1:
+            raise InputError("EWCCallback: one device only so far; each process would consolidate its own share")
         self.ewc.model = pl_module
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
+        """A new task begins."""
+        self._n_batches = 0
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Say at the first batch, not after the whole task, that it cannot be consolidated."""
+        if self._n_batches == 0 and not (isinstance(batch, (tuple, list)) and len(batch) >= 2):
+            raise InputError(f"EWCCallback: a batch must be (inputs, targets, ...), not {type(batch).__name__}")
+        self._n_batches += 1
+
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:  # noqa: ARG002
-        """Add the penalty's gradient."""
-        self.ewc.add_gradient()
+        """Add the penalty's gradient to the parameters that this optimizer is about to move."""
+        self.ewc.add_gradient(p for group in optimizer.param_groups for p in group["params"])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Log the penalty as often as the Trainer logs."""
-        if trainer.logger is not None and (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        """Log the penalty when the Trainer logs."""
+        if trainer.logger is not None and trainer._logger_connector.should_update_logs:
             pl_module.log("ewc_penalty", self.ewc.penalty())
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Consolidate the task on its training batches, unless the fit was cut short."""
-        if trainer.interrupted:
-            return
-        batches = (pl_module.transfer_batch_to_device(b, pl_module.device, 0) for b in trainer.train_dataloader)
-        self.ewc.consolidate(batches, classes=self.classes)
+        """Consolidate the task on the batches that it was trained on, unless the fit was cut short."""
+        if not trainer.interrupted:
+            self.ewc.consolidate(self._batches(trainer, pl_module), classes=self.classes)
+
+    def _batches(self, trainer: Any, module: Any) -> Iterator[Any]:
+        """One epoch of what training_step was given, through the same hooks; no more than was trained on."""
+        n = min(trainer.num_training_batches, self._n_batches)
+        for batch in itertools.islice(trainer.train_dataloader, int(n)):
+            converted = trainer.precision_plugin.convert_input(batch)
+            converted = module._on_before_batch_transfer(converted, dataloader_idx=0)
+            yield trainer.strategy.batch_to_device(converted, dataloader_idx=0)
 
     def state_dict(self) -> dict[str, Any]:
         """The penalty; Lightning puts it into its checkpoints."""

@@ -5,7 +5,7 @@ from torch import nn
 
 from cl_fisher.benchmark.task import TaskSequence
 from cl_fisher.dataset.examples import Examples
-from cl_fisher.fisher.estimate import undisturbed
+from cl_fisher.fisher.undisturbed import undisturbed
 from cl_fisher.training.batches import reading_batches
 
 

@@ -105,6 +105,89 @@ class Recurrent(nn.Module):
         return self.out(self.lstm(x.unflatten(1, (3, 2)))[0][:, -1])
 
 
+class TimeFirst(nn.Module):
+    """Layers that see time in their first dimension, as long as the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.mix, self.out = nn.Linear(2, 3), nn.LSTM(3, 3), nn.Linear(3, 4)
+
+    def forward(self, x):
+        steps = torch.cat([x, x, x, x], 1)[:, :22].unflatten(1, (11, 2)).transpose(0, 1)
+        return self.out(torch.tanh(self.mix(torch.tanh(self.layer(steps)))[0][-1]))
+
+
+class Prototypes(nn.Module):
+    """A layer whose rows are not examples, as many as there are."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.project = nn.Linear(6, 3), nn.Linear(2, 3)
+        self.register_buffer("prototypes", torch.randn(11, 2))
+
+    def forward(self, x):
+        return self.layer(x) @ self.project(self.prototypes).T
+
+
+class ChangesItsInput(nn.Module):
+    """Scales what it is given in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.out = nn.LayerNorm(6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.norm(x.mul_(0.1).add_(1.0) ** 2)))
+
+
+class Gated(nn.Module):
+    """A second use of a weight that is dead in the first batch: only the graph shows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.Linear(6, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        gate = torch.relu(x[:, :1] - 5)
+        return self.out(torch.tanh(self.layer(x)) + gate * functional.linear(x, self.layer.weight))
+
+
+class Branches(nn.Module):
+    """Heads of which the batch chooses one, all computed; and a branch without gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(6, 4) for _ in range(3))
+        self.aside = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return [head(x) for head in self.heads][1] + self.aside(x).detach()
+
+
+class InPlaceOnAView(nn.Module):
+    """An in-place operation on a layer's output on sequences, which is a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.Linear(2, 5), nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.out(self.layer(x.unflatten(1, (3, 2))).relu_()).mean(1)
+
+
+class NoGradBackbone(nn.Module):
+    """A part that is run without gradients although its parameters ask for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.out = nn.Linear(6, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        with torch.no_grad():
+            h = self.backbone(x)
+        return self.out(h)
+
+
 def frozen():
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
     model[0].weight.requires_grad_(False)
@@ -130,6 +213,13 @@ MODELS = {
     "sequences": Sequences,
     "attention": Attention,
     "recurrent": Recurrent,
+    "time first": TimeFirst,
+    "prototypes": Prototypes,
+    "changes its input": ChangesItsInput,
+    "gated": Gated,
+    "branches": Branches,
+    "in-place on a view": InPlaceOnAView,
+    "backbone without gradients": NoGradBackbone,
 }
 
 
@@ -137,7 +227,9 @@ def make(name):
     torch.manual_seed(1)
     model = MODELS[name]().double()
     inputs = torch.randn(11, 6, dtype=torch.float64)
-    outputs = model(inputs).shape[1]
+    if name == "gated":
+        inputs[6:, 0] += 10
+    outputs = model(inputs.clone()).shape[1]
     model.eval()
     return model, inputs, torch.randint(0, outputs, (11,))
 
@@ -147,8 +239,10 @@ def make(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_diagonal_equals_brute_force(name, estimator):
     model, inputs, targets = make(name)
-    truth = brute_force(model, inputs, targets if estimator == "empirical" else None).diagonal()
+    truth = brute_force(model, inputs.clone(), targets if estimator == "empirical" else None).diagonal()
     batches = [(inputs[:4], targets[:4]), (inputs[4:9], targets[4:9]), (inputs[9:], targets[9:])]
+    if name in ("time first", "prototypes"):  # whose other dimension is 11, too
+        batches = [(inputs, targets)]
     fisher = estimate_fisher(model, batches, estimator=estimator)
     assert list(fisher.diagonal()) == [n for n, p in model.named_parameters() if p.requires_grad]
     torch.testing.assert_close(flat(fisher.diagonal()), truth, rtol=1e-10, atol=1e-12)
@@ -174,7 +268,7 @@ def test_a_model_that_vmap_cannot_do_says_so_and_is_right():
 def test_fallback_in_small_parts_is_the_same(monkeypatch):
     model, inputs, targets = make("convolution")
     whole = estimate_fisher(model, [(inputs, targets)])
-    monkeypatch.setattr("cl_fisher.fisher.estimate._FALLBACK_BYTES", 1)
+    monkeypatch.setattr("cl_fisher.fisher.estimate._BYTES", 1)
     torch.testing.assert_close(flat(estimate_fisher(model, [(inputs, targets)]).diagonal()), flat(whole.diagonal()))
 
 
@@ -306,7 +400,7 @@ X, Y = torch.zeros(3, 6), torch.zeros(3, dtype=torch.long)
         ({}, [], "no examples at all"),
         ({}, [X], r"must be \(inputs, targets\)"),
         ({}, [(X, Y.float())], "class indices"),
-        ({}, [(X, Y + 4)], "outputs 0..3"),
+        ({}, [(X, Y + 4)], "outputs in 0..3"),
         ({"classes": [1, 2]}, [(X, Y)], "not among the active classes"),
         ({"classes": [1, 9]}, [(X, Y)], "distinct outputs"),
     ],
@@ -324,3 +418,121 @@ def test_a_model_without_trainable_parameters_is_refused():
 def test_outputs_that_are_no_logits_are_refused():
     with pytest.raises(InputError, match=r"shape \(3, 2, 2\)"):
         estimate_fisher(nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (2, 2))), [(X, Y)])
+
+
+def test_inputs_are_left_as_they_were():
+    model, inputs, targets = make("changes its input")
+    before = inputs.clone()
+    estimate_fisher(model, [(inputs, targets)])
+    assert torch.equal(inputs, before)
+
+
+class Counting(nn.Module):
+    """Moves a buffer even in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(6, 4)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen += len(x)
+        return self.out(x)
+
+
+def test_buffers_are_left_as_they_were():
+    model = Counting()
+    estimate_fisher(model, [(X, Y)])
+    assert model.seen == 0
+
+
+class Named(nn.Module):
+    """Takes a dictionary with things that are no tensors, and one that is everybody's."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.out = nn.LayerNorm(6), nn.Linear(6, 4)
+
+    def forward(self, batch):
+        assert batch["mask"] is None
+        return self.out(self.norm(batch.pop("x")) * batch["times"] + batch["shift"])
+
+
+def test_inputs_may_be_structures():
+    torch.manual_seed(0)
+    model, x = Named().double(), torch.randn(5, 6, dtype=torch.float64)
+    shift = torch.randn(6, dtype=torch.float64)
+    fisher = estimate_fisher(model, [({"x": x, "mask": None, "times": 2, "shift": shift}, Y.repeat(2)[:5])])
+
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x):
+            return self.inner({"x": x, "mask": None, "times": 2, "shift": shift})
+
+    torch.testing.assert_close(flat(fisher.diagonal()), brute_force(Plain(), x).diagonal(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_of_16_bits_are_estimated_in_32(dtype):
+    model, inputs, targets = make("mlp")
+    model.to(dtype)
+    with torch.no_grad():
+        model[2].weight.mul_(1e-3)  # squares of what then flows back are below float16's smallest number
+    fisher = estimate_fisher(model, [(inputs.to(dtype), targets)])
+    assert {f.dtype for f in fisher.diagonal().values()} == {torch.float32}
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    truth = brute_force(model.double(), inputs.to(dtype).double()).diagonal()
+    torch.testing.assert_close(flat(fisher.diagonal()).double(), truth, rtol=1e-3, atol=0)
+
+
+def test_autocast_and_inference_mode_around_it_do_not_matter():
+    model, inputs, targets = make("layer norm")
+    model.float()
+    expected = flat(estimate_fisher(model, [(inputs.float(), targets)]).diagonal())
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(flat(estimate_fisher(model, [(inputs.float(), targets)]).diagonal()), expected)
+    with torch.inference_mode():
+        torch.testing.assert_close(flat(estimate_fisher(model, [(inputs.float(), targets)]).diagonal()), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_targets_of_any_whole_type(dtype):
+    model, inputs, targets = make("mlp")
+    fisher = estimate_fisher(model, [(inputs, targets.to(dtype))], estimator="empirical", classes=torch.arange(4))
+    truth = brute_force(model, inputs, targets).diagonal()
+    torch.testing.assert_close(flat(fisher.diagonal()), truth, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("targets", [Y[:2], Y.repeat(2), Y[:, None], [0, 0, 0]])
+def test_targets_that_do_not_fit(targets):
+    with pytest.raises(InputError, match="targets"):
+        estimate_fisher(nn.Linear(6, 4), [(X, targets)])
+
+
+def test_outputs_that_are_not_finite_are_refused():
+    with pytest.raises(InputError, match="not finite"):
+        estimate_fisher(nn.Linear(6, 4), [(X * float("nan"), Y)])
+
+
+def test_one_output_has_nothing_to_choose_from():
+    with pytest.raises(InputError, match="two or more"):
+        estimate_fisher(nn.Linear(6, 1), [(X, Y)])
+    with pytest.raises(InputError, match="two or more"):
+        estimate_fisher(nn.Linear(6, 4), [(X, Y)], classes=[0])
+
+
+def test_complex_parameters_are_refused():
+    with pytest.raises(InputError, match="complex"):
+        estimate_fisher(nn.Linear(6, 4, dtype=torch.complex64), [(X, Y)])
+
+
+def test_a_dataloader_draws_nothing_from_the_global_stream():
+    data = torch.utils.data.TensorDataset(torch.randn(20, 6), torch.zeros(20, dtype=torch.long))
+    loader = torch.utils.data.DataLoader(data, batch_size=5, shuffle=True)
+    model = MODELS["mlp"]()
+    before = torch.get_rng_state()
+    estimate_fisher(model, loader)
+    assert torch.equal(before, torch.get_rng_state())

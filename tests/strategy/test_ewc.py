@@ -158,15 +158,73 @@ def test_state_survives(strategy, tmp_path):
         assert torch.equal(a.grad, b.grad)
 
 
-def test_frozen_parameters_are_left_alone():
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_frozen_parameters_are_left_alone(strategy):
     model = network()
     model[0].weight.requires_grad_(False)
-    ewc = EWC(model)
+    ewc = strategy(model)
     ewc.consolidate([data(0)])
+    model[2].requires_grad_(False)  # from now on
     wander(model, 1)
     ewc.add_gradient()
-    assert model[0].weight.grad is None
-    assert model[0].bias.grad is not None
+    assert [p.grad is None for p in model.parameters()] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("first", [["0.weight", "2.bias"], ["2.weight"]])
+def test_parameters_freed_and_frozen_between_tasks(strategy, first):
+    """Each task speaks of the parameters that it trained; the penalty by definition is the sum of what they say."""
+    ewc, memory = strategy(network(), strength=3.0), []
+    for task, free in enumerate([first, ["0.weight", "0.bias", "2.weight", "2.bias"], ["0.bias", "2.bias"]]):
+        for name, p in ewc.model.named_parameters():
+            p.requires_grad_(name in free)
+        wander(ewc.model, task)
+        memory.append(
+            (estimate_fisher(ewc.model, [data(task)]).diagonal(), copy.deepcopy(dict(ewc.model.named_parameters())))
+        )
+        ewc.consolidate([data(task)])
+    wander(ewc.model, 9)
+    ewc.model.requires_grad_(True)
+    expected = 0.0
+    for fisher, anchor in memory:
+        centre = anchor if strategy is EWC else memory[-1][1]
+        for name, p in ewc.model.named_parameters():
+            if name in fisher:
+                expected += 1.5 * (fisher[name] * (p.detach() - centre[name].detach()) ** 2).sum().item()
+    assert ewc.penalty() == pytest.approx(expected, rel=1e-10)
+
+
+def test_only_the_parameters_of_the_optimizer_that_steps():
+    ewc = EWC(network())
+    ewc.consolidate([data(0)])
+    wander(ewc.model, 1)
+    ewc.add_gradient(ewc.model[0].parameters())
+    assert [p.grad is None for p in ewc.model.parameters()] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_changes_its_type(strategy, dtype):
+    ewc = strategy(network(), strength=2.0)
+    go_through_tasks(ewc, 2)
+    ewc.add_gradient()
+    expected = [p.grad.clone() for p in ewc.model.parameters()]
+    ewc.model.zero_grad()
+    ewc.model.to(dtype)
+    ewc.add_gradient()
+    for p, g in zip(ewc.model.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.grad, g.to(dtype), rtol=0.1, atol=0.02)
+    ewc.model.zero_grad()
+    ewc.consolidate([(x.to(dtype), y) for x, y in [data(3)]])
+    ewc.add_gradient()
+
+
+def test_a_head_that_shrinks_is_one_line():
+    ewc = EWC(network(outputs=3))
+    ewc.consolidate([data(0)])
+    ewc.model[2] = nn.Linear(5, 2).double()
+    with pytest.raises(RunError, match=r"2\.weight has shape \(2, 5\).*\(3, 5\).*not shrink"):
+        ewc.penalty()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

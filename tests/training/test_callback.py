@@ -111,7 +111,7 @@ def test_penalty_enters_before_clipping_and_once_under_accumulation(package):
     fit(pl, module, callback, 0)
     calls, norms = [], []
     plain = callback.ewc.add_gradient
-    callback.ewc.add_gradient = lambda: (calls.append(1), plain())
+    callback.ewc.add_gradient = lambda parameters: (calls.append(1), plain(parameters))
     module.on_before_zero_grad = lambda _: norms.append(
         sum(p.grad.square().sum() for p in module.parameters() if p.grad is not None) ** 0.5
     )
@@ -151,3 +151,96 @@ def test_bad_options(options):
 def test_an_unknown_option_is_refused_at_once():
     with pytest.raises(TypeError, match="strenght"):
         EWCCallback(strenght=1.0)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_consolidated_on_what_was_trained_on(package):
+    """As many batches, through the same hooks."""
+    pl = importlib.import_module(package)
+    module, callback = project(pl), EWCCallback()
+    seen, plain = [], callback.ewc.consolidate
+    callback.ewc.consolidate = lambda batches, classes: plain(seen.append(list(batches)) or seen[-1], classes)
+    module.on_after_batch_transfer = lambda batch, _: (batch[0] * 10, batch[1])
+    fit(pl, module, callback, 0, limit_train_batches=2)
+    assert len(seen[0]) == 2
+    assert torch.equal(seen[0][0][0], next(iter(loader(0)))[0] * 10)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_endless_stream_ends(package):
+    pl = importlib.import_module(package)
+
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            while True:
+                yield torch.randn(4), torch.tensor(1)
+
+    module, callback = project(pl), EWCCallback()
+    trainer = pl.Trainer(max_steps=3, max_epochs=-1, callbacks=[callback], **QUIET)
+    trainer.fit(module, DataLoader(Endless(), batch_size=8))
+    assert callback.ewc.quadratic.precision.info["samples"] == 24
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_two_optimizers_get_the_penalty_once_each(package):
+    pl = importlib.import_module(package)
+
+    class Two(type(project(pl))):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch, _batch_idx):
+            one, two = self.optimizers()
+            one.zero_grad()
+            two.zero_grad()
+            self.manual_backward(0.0 * cross_entropy(self(batch[0]), batch[1]))
+            one.step()
+            two.step()
+
+        def configure_optimizers(self):
+            return [torch.optim.SGD(self.net[i].parameters(), lr=0.5) for i in (0, 3)]
+
+    module, callback = Two(), EWCCallback(strength=1.0)
+    callback.ewc.model = module
+    callback.ewc.consolidate(loader(0))
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    callback.ewc.add_gradient()
+    expected = [p.detach() - 0.5 * p.grad for p in module.parameters()]
+    module.zero_grad()
+    fit(pl, module, callback, 0, max_steps=2)  # Lightning counts the steps of both
+    for p, wanted in zip(module.parameters(), expected, strict=True):
+        torch.testing.assert_close(p.detach(), wanted)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_batches_that_cannot_be_consolidated_are_refused_at_once(package):
+    pl = importlib.import_module(package)
+    module, callback = project(pl), EWCCallback()
+    module.training_step = lambda *_: pytest.fail("a step was taken")
+    data = [{"x": torch.randn(4, 4), "y": torch.zeros(4, dtype=torch.long)}]
+    with pytest.raises(InputError, match="not dict"):
+        pl.Trainer(max_epochs=1, callbacks=[callback], **QUIET).fit(module, DataLoader(data, batch_size=None))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_global_random_stream_is_not_touched(package):
+    pl = importlib.import_module(package)
+    after = []
+    for callback in (None, EWCCallback()):
+        module = project(pl)
+        torch.manual_seed(5)
+        trainer = pl.Trainer(max_epochs=1, callbacks=[callback] if callback else [], **QUIET)
+        trainer.fit(module, DataLoader(loader(0).dataset, batch_size=8, shuffle=True))
+        after.append(torch.rand(1))
+    assert torch.equal(*after)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_precision_of_the_trainer_is_kept_to(package):
+    pl = importlib.import_module(package)
+    module, callback = project(pl), EWCCallback()
+    fit(pl, module, callback, 0, precision="64-true")
+    assert callback.ewc.quadratic.centre["net.0.weight"].dtype == torch.float64

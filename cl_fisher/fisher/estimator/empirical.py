@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.likelihood import Likelihood
 
@@ -12,6 +13,6 @@ class Empirical(Estimator):
     It is not an estimate of the Fisher: it vanishes faster as the training error goes to zero. One backward chain.
     """
 
-    def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Tensor:
+    def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002
         """The score at the targets."""
         return likelihood.score(outputs, targets)[None]

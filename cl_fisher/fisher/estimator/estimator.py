@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.likelihood import Likelihood
 
 
@@ -14,5 +15,8 @@ class Estimator(ABC):
     """
 
     @abstractmethod
-    def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cotangents [V, N, C] for outputs [N, C] (active classes only, no graph) and targets [N]."""
+    def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:
+        """Cotangents [V, N, C] for outputs [N, C] (active classes only, no graph) and targets [N].
+
+        `draws` is all the randomness that an estimator may use: it belongs to the examples, not to the batch.
+        """

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.likelihood import Likelihood
 
@@ -12,6 +13,6 @@ class Exact(Estimator):
     Costs one backward chain per class; one in all for two classes. The data's labels are not used.
     """
 
-    def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
+    def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002
         """A square root of the output Fisher."""
         return likelihood.square_root(outputs)

@@ -33,5 +33,7 @@ class LayerUse:
     module: nn.Module
     rule: Rule
     inputs: Tensor
+    shape: tuple[int, ...]
+    """Of its output."""
     edge: Any
     """The gradient edge of its output (not the tensor: a later in-place operation would turn it into another)."""

@@ -18,6 +18,15 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
 
 
+def _padded(old: Tensor | None, like: Tensor) -> Tensor:
+    if old is not None and old.shape == like.shape:
+        return old
+    new = like.new_zeros(like.shape) if old is None else old.new_zeros(like.shape)
+    if old is not None:
+        new[tuple(slice(n) for n in old.shape)] = old
+    return new
+
+
 @dataclass(frozen=True, eq=False)
 class Diagonal(FisherMatrix):
     """A diagonal Fisher; all operations are exact for the diagonal matrix."""
@@ -95,19 +104,27 @@ class Diagonal(FisherMatrix):
         return type(self)(total, info=self.info), middle, math.fsum(constant)
 
     def add_product_(self, target: Parameters, delta: Parameters, factor: float) -> None:
-        """One fused multiply-add over all parameters."""
+        """One fused multiply-add over all parameters; in 32 bits and then rounded for parameters of 16."""
+        if any(target[name].dtype != f.dtype for name, f in self.entries.items()):
+            for name, f in self.entries.items():
+                target[name].add_((f * delta[name] * factor).to(target[name].dtype))
+            return
         names = list(self.entries)
         torch._foreach_addcmul_(
             [target[n] for n in names], [delta[n] for n in names], [self.entries[n] for n in names], value=factor
         )
 
-    def grown(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+    def grown(self, like: Parameters) -> Self:
         """Padded with zeros at the end of each dimension."""
-        entries = {}
-        for name, f in self.entries.items():
-            entries[name] = f.new_zeros(shapes[name])
-            entries[name][tuple(slice(n) for n in f.shape)] = f
-        return type(self)(entries, info=self.info)
+        return type(self)({name: _padded(self.entries.get(name), like[name]) for name in like}, info=self.info)
+
+    def to(self, like: Parameters) -> Self:
+        """Each entry moved."""
+        moved = {
+            name: f.to(like[name].device, torch.promote_types(like[name].dtype, torch.float32)) if name in like else f
+            for name, f in self.entries.items()
+        }
+        return type(self)(moved, info=self.info)
 
     def tensors(self) -> dict[str, Tensor]:
         """The entries."""

@@ -89,8 +89,12 @@ class FisherMatrix(ABC):
         """Target += factor * F delta, in place: the gradient of a penalty, in the fewest passes over memory."""
 
     @abstractmethod
-    def grown(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
-        """The same matrix for parameters that have grown to these shapes: zero for what is new."""
+    def grown(self, like: Parameters) -> Self:
+        """The same matrix over the parameters of `like`, which may be more or larger: zero for what is new."""
+
+    @abstractmethod
+    def to(self, like: Parameters) -> Self:
+        """The same matrix where the parameters of `like` are, and as precise as they are, at least in 32 bits."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
