@@ -46,12 +46,12 @@ class Bound:
         return f"{low} and {'less than' if self.open_high else 'at most'} {self.high:g}"
 
 
-NonNegative = Annotated[float, Bound(0)]
+NonNegative = Annotated[float, Bound(0, 1e30)]  # float32 ends at 3e38
 Positive = Annotated[float, Bound(0, open_low=True)]
 Fraction = Annotated[float, Bound(0, 1, open_high=True)]
 UnitInterval = Annotated[float, Bound(0, 1)]
 Count = Annotated[int, Bound(1, whole=True)]
-Index = Annotated[int, Bound(0, whole=True)]
+Index = Annotated[int, Bound(0, 2**63 - 1, whole=True)]
 
 BOUNDS: dict[str, Bound] = {
     name: get_args(globals()[name])[1]

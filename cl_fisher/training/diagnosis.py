@@ -1,5 +1,6 @@
 """Why a run has diverged, in one sentence."""
 
+import torch
 from torch import optim
 
 from cl_fisher.training.module import ContinualModule
@@ -12,6 +13,8 @@ def divergence(module: ContinualModule) -> str:
     momentum m for lr * curvature < 2 (1 + m). Adam has no such bound: it divides by the gradient's size.
     """
     strategy, optimizer = module.continual, module.optimizer
+    if any(p.dtype == torch.float16 for p in module.parameters()):
+        return "likely cause: weights of 16 bits (trainer.precision), whose largest number is 65504"
     if not isinstance(optimizer, optim.SGD):
         return "likely cause: a learning rate that is too high, or inputs that are not finite"
     group = optimizer.param_groups[0]

@@ -16,12 +16,12 @@ def accuracy(model: nn.Module, examples: Examples, active: range | None) -> floa
     """
     if active is None or len(examples) == 0:
         return None
-    device = next(model.parameters()).device
-    right = torch.zeros((), dtype=torch.int64, device=device)
+    like = next(model.parameters())
+    right = torch.zeros((), dtype=torch.int64, device=like.device)
     with undisturbed(model), torch.no_grad():
         for inputs, targets, _ in reading_batches(examples):
-            best = model(inputs.to(device))[:, active.start : active.stop].argmax(-1)
-            right += (best == targets.to(device) - active.start).sum()
+            best = model(inputs.to(like))[:, active.start : active.stop].argmax(-1)
+            right += (best == targets.to(like.device) - active.start).sum()
     return int(right) / len(examples)
 
 

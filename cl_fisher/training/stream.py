@@ -109,8 +109,11 @@ class Stream:
     def _train_and_evaluate(self, phase: Phase) -> None:
         with self.ledger.clock("train"):
             watch = self.train(phase)
-        if phase.number == 2 and self.strategy.strength > 0 and self._penalises() and watch.largest_penalty == 0:
-            raise RunError("the penalty was 0 at every step of task 2: nothing protects task 1, whatever the strength")
+        if phase.number == 2 and self._should_penalise() and watch.largest_penalty == 0:
+            raise RunError(
+                "the penalty was 0 at every step of task 2: nothing protects task 1, or the weights did not move "
+                "(a learning rate of 0?)"
+            )
         self._consolidate(phase)
         self._evaluate(after_task=phase.seen, seen=phase.seen)
         self.done = phase.number
@@ -134,6 +137,10 @@ class Stream:
         trainer.callbacks.append(watch)  # type: ignore[attr-defined] # set by its connector
         fit(trainer, self.module, PhaseDataModule(batches))
         self.global_step += trainer.global_step
+        if trainer.global_step < steps:
+            raise RunError(
+                f"task {phase.number}: {trainer.global_step} of {steps} steps taken; the Trainer stopped early"
+            )
         watch.check_weights(self.module)
         return watch
 
@@ -167,8 +174,8 @@ class Stream:
                 limit_val_batches=0,
             )
 
-    def _penalises(self) -> bool:
-        return self.strategy.curvature_bound() > 0
+    def _should_penalise(self) -> bool:
+        return self.strategy.strength > 0 and self.strategy.curvature_bound() > 0
 
     def _consolidate(self, phase: Phase) -> None:
         task = phase.tasks[-1]
@@ -177,9 +184,9 @@ class Stream:
         which = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
         before = self.ledger.seconds["fisher"]
         with self.ledger.clock("fisher"):
-            fisher = self.strategy.consolidate(
-                reading_batches(task.train, which), self.sequence.active(task, phase.seen)
-            )
+            dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
+            batches = ((inputs.to(dtype), *rest) for inputs, *rest in reading_batches(task.train, which))
+            fisher = self.strategy.consolidate(batches, self.sequence.active(task, phase.seen))
         if fisher is None:
             return
         values = {key: fisher.info[key] for key in ("estimator", "structure", "samples")} | {

@@ -238,6 +238,29 @@ def test_penalty_enters_before_clipping_and_once_under_accumulation(make_stream)
     assert stream.strategy.calls == 8
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_other_precisions(make_stream, precision):
+    stream = ended(make_stream(trainer={"precision": precision}))
+    assert all(e.penalty > 0 for e in stream.recorder.of(StepTaken)[3:])
+    assert stream.summary("finished")["avg_accuracy"] > 0
+
+
+def test_float16_is_named_as_the_cause(make_stream):
+    with pytest.raises(RunError, match="weights of 16 bits"):
+        make_stream(trainer={"precision": "16-true"}, lr=10.0, iterations=30).run(STARTED)
+
+
+@pytest.mark.parametrize("cut", [{"max_time": {"seconds": 0}}, {"limit_train_batches": 2}])
+def test_a_training_that_was_cut_short_is_no_result(make_stream, cut):
+    with pytest.raises(RunError, match=r"task 1: \d+ of 11 steps taken"):
+        make_stream(trainer=cut, iterations=None, epochs=1).run(STARTED)
+
+
+def test_weights_that_do_not_move_are_named_as_a_cause(make_stream):
+    with pytest.raises(RunError, match="did not move"):
+        make_stream(lr=0.0).run(STARTED)
+
+
 def test_consolidation_sees_only_its_task_and_as_many_examples_as_asked(make_stream):
     stream = make_stream(fisher_samples=100)
     seen = []

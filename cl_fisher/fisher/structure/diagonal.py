@@ -39,10 +39,12 @@ class Diagonal(FisherMatrix):
         return {name: f * vector[name] for name, f in self.entries.items()}
 
     def quadratic(self, delta: Parameters) -> Tensor:
-        """delta^T F delta, in the parameters' own type: every term is positive, so nothing cancels."""
-        return torch.stack(
-            [(f * delta[name]).flatten().dot(delta[name].flatten()) for name, f in self.entries.items()]
-        ).sum()
+        """delta^T F delta, in the entries' own type: every term is positive, so nothing cancels."""
+        parts = []
+        for name, f in self.entries.items():
+            d = delta[name].to(f.dtype)
+            parts.append((f * d).flatten().dot(d.flatten()))
+        return torch.stack(parts).sum()
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """V / (F + damping)."""
