@@ -35,7 +35,7 @@ from cl_fisher.training.fit import quiet_lightning
 from cl_fisher.training.phase import Phase
 from cl_fisher.training.stream import Stream, StreamSettings
 
-N, BATCH, BLOCK = 60_000, 128, 10
+BATCH, BLOCK = 128, 10
 
 
 class Alternate(pl.Callback):
@@ -60,17 +60,20 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="scripts/bench train", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each run after one warm-up (default 5)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--images", type=int, default=60_000, help="images of an epoch (default 60000)")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     quiet_lightning()
-    images = torch.randint(0, 256, (N, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    targets = torch.randint(0, 10, (N,), generator=torch.Generator().manual_seed(1))
+    images = torch.randint(
+        0, 256, (args.images, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    targets = torch.randint(0, 10, (args.images,), generator=torch.Generator().manual_seed(1))
     alternate = Alternate(bare(images, targets))
     with tempfile.TemporaryDirectory() as folder:
         runs = {n: ours(images, targets, n, Path(folder, str(n)), alternate) for n in (1, 50)}
         blocks = {n: ([], []) for n in runs}
         fixed = []
-        for turn in range(rounds + 1):
+        for turn in range(args.rounds + 1):
             for n, run in runs.items():
                 alternate.ours, alternate.bare = [], []
                 start = time.perf_counter()
@@ -91,7 +94,7 @@ def bare(images, targets):
 
     def batches():
         while True:
-            yield from torch.randperm(N).split(BATCH)
+            yield from torch.randperm(len(images)).split(BATCH)
 
     supply = batches()
 
@@ -110,7 +113,7 @@ def ours(images, targets, n_tasks, folder, alternate):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", [f"output_dir={folder}"])
     folder.mkdir()
-    everything = Examples(images, torch.arange(N), targets, scale=255.0)
+    everything = Examples(images, torch.arange(len(images)), targets, scale=255.0)
     task = Task(1, everything, everything.subset(torch.arange(0)), everything, range(10))
     sequence = TaskSequence((task,), Scenario("domain"), 10)
     model = MLP((1, 28, 28), 10)

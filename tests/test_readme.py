@@ -17,7 +17,7 @@ ROOT = Path(cl_fisher.__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "experiments").glob("*/README.md"))]
 QUICK = ["logger=none", "n_tasks=2", "iterations=2", "verbosity=0", "model.hidden=[8]"]
-SET_UP = ("./scripts/test", "./scripts/bench", "pip ", "CL_FISHER_", "eval ")
+SET_UP = ("./scripts/test", "pip ", "CL_FISHER_", "eval ")
 
 
 def blocks(page, language):
@@ -51,6 +51,12 @@ def test_command(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if words[0] == "./scripts/run":
         words = ["cl-fisher", "run", *(words[1:] or ["-m", "strategy=finetune,ewc,joint", "seed=0,1,2"])]
+    if words[0] == "./scripts/bench":
+        bench = [sys.executable, str(ROOT / "scripts" / f"bench_{words[1]}.py"), "--rounds", "1", "--images", "6400"]
+        done = subprocess.run(bench, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"50 tasks against 1: [\d.]+x", done.stdout)
+        return
     assert words[0] == "cl-fisher"
     shorter = [re.sub(r"^seed=.*", "seed=0", word) for word in words[1:]]
     if shorter[0] == "run" and "--cfg" not in shorter:
