@@ -58,6 +58,11 @@ class Group:
             for after in sorted({after for matrix in matrices for after in matrix})
         }
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether all tasks were trained on together; False as long as no run counts."""
+        return bool(self.counted) and all(run.is_joint for run in self.counted)
+
     def course(self) -> pd.DataFrame:
         """Mean test accuracy: one row per after_task from 0, one column per task."""
         frames = [run.accuracy for run in self.counted if not run.accuracy.empty]
@@ -100,7 +105,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 def _setting(run: Run, key: str) -> str:
     """What the run has at `key`: as typed, else as chosen or configured by default."""
-    value = run.settings.get(key, run.metrics.get(key, lookup(run.config, key)))
+    found = (run.settings.get(key), run.metrics.get(key), run.choices.get(key), lookup(run.config, key))
+    value = next((value for value in found if value is not None), None)
     if value is None or isinstance(value, dict):
         return ""
     if isinstance(value, bool):

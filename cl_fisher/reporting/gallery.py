@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 12
+MAX_PIXELS = 2500
+"""Of a PNG file's longer side."""
 
 
 class Gallery:
@@ -42,7 +44,7 @@ class Gallery:
             rows = [(group.label, group.estimate(metric.key), style) for group, style in self.shown]
             if metric.key in ("avg_accuracy", "forgetting") and any(estimate.n for _, estimate, _ in rows):
                 words = "; ".join(f"{label} {metric.text(estimate)} %" for label, estimate, _ in rows)
-                svg = self._svg(interval_chart(rows), f"{metric.name}: {words}", metric.key)
+                svg = self._svg(interval_chart(rows, metric.limits), f"{metric.name}: {words}", metric.key)
                 found.append({"title": f"{metric.name} (%)", "svg": svg})
         return found
 
@@ -55,7 +57,8 @@ class Gallery:
             rows = group.matrix()
             if rows:
                 self._png(accuracy_heatmap(list(rows.values()), after=list(rows)), "accuracy_matrix", group.label)
-                found.append({"group": group, "rows": rows, "n_tasks": max(len(row) for row in rows.values())})
+                n_tasks = max(len(row) for row in rows.values())
+                found.append({"group": group, "rows": rows, "n_tasks": n_tasks})
         return found
 
     def panels(self) -> list[dict[str, Any]]:
@@ -70,7 +73,7 @@ class Gallery:
         found = []
         for task in tasks:
             known = [(group, course[task].dropna(), style) for group, course, style in courses if task in course]
-            lines = [Course(list(a.index), list(a), style) for _, a, style in known if len(a)]
+            lines = [Course(list(a.index), list(a), style, group.is_joint) for group, a, style in known if len(a)]
             words = "; ".join(f"{group.label} {100 * a.iloc[-1]:.1f} %" for group, a, _ in known if len(a))
             if lines:
                 text = f"Accuracy of task {task} after each task, at the end: {words}"
@@ -104,4 +107,5 @@ class Gallery:
         if stem in self._names:
             stem += f"_{len(self._names)}"
         self._names.add(stem)
-        figure.savefig(self.folder / f"{stem}.png", dpi=200)
+        # the matrix of fifty tasks would be 20 megapixels
+        figure.savefig(self.folder / f"{stem}.png", dpi=min(200, MAX_PIXELS / max(figure.get_size_inches())))

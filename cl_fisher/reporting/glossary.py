@@ -15,6 +15,8 @@ class Metric:
     name: str
     explanation: str
     unit: str = "%"
+    limits: tuple[float, float] = (-100, 100)
+    """The least and the largest value that is possible, in percent."""
 
     def text(self, estimate: Estimate) -> str:
         """Mean and half-width of the interval, such as "94.21 ± 0.35"; a dash where there is no value."""
@@ -33,13 +35,17 @@ class Metric:
 
 METRICS = (
     Metric(
-        "avg_accuracy", "Average accuracy", "Accuracy after the last task, averaged over all tasks. Higher is better."
+        "avg_accuracy",
+        "Average accuracy",
+        "Accuracy after the last task, averaged over all tasks. Higher is better.",
+        limits=(0, 100),
     ),
     Metric(
         "learning_accuracy",
         "Learning accuracy",
         "Accuracy on each task right after it was learned, averaged over tasks: how well new tasks are still learned. "
         "Higher is better.",
+        limits=(0, 100),
     ),
     Metric(
         "forgetting",

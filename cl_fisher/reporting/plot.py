@@ -34,6 +34,8 @@ class Course:
     after_task: Sequence[float]
     accuracy: Sequence[float]
     style: Style
+    is_level: bool = False
+    """Measured once, after all tasks (joint training): drawn as a level."""
 
 
 def accuracy_heatmap(
@@ -44,13 +46,17 @@ def accuracy_heatmap(
     Args:
         matrix: Fractions; a row per evaluation, a column per task.
         dark: Light on dark instead of dark on light.
-        after: The task that each row comes after; by default 1, 2, ..., and all tasks if there is one row only.
+        after: The task that each row comes after. By default the matrix is that of a finished run: 1, 2, ..., or all
+            tasks if it has one row (joint training). One row of a run that ended early needs after=[1].
     """
     color = variables(dark)
     values = np.array([[np.nan if value is None else value for value in row] for row in matrix], dtype=float, ndmin=2)
     rows, columns = values.shape
-    figure = Figure(figsize=(1.0 + 0.48 * columns, 0.9 + 0.36 * rows), layout="constrained", facecolor=color["surface"])
-    axes = figure.add_subplot()
+    left, right, top, bottom = 0.62, 0.1, 0.2, 0.5  # inches; a layout engine would draw all the numbers twice
+    across, down = max(0.48 * columns, 1.2), 0.36 * rows
+    width, height = left + across + right, top + down + bottom
+    figure = Figure(figsize=(width, height), facecolor=color["surface"])
+    axes = figure.add_axes((left / width, bottom / height, across / width, down / height))
     axes.imshow(values, cmap=LinearSegmentedColormap.from_list("accuracy", HEAT[dark]), vmin=0, vmax=1, aspect="auto")
     axes.set_facecolor(color["surface"])
     for (row, column), value in np.ndenumerate(values):
@@ -60,7 +66,7 @@ def accuracy_heatmap(
     axes.set_xticks(range(columns), [str(task + 1) for task in range(columns)])
     if after is None:
         after = [columns] if rows == 1 else range(1, rows + 1)
-    axes.set_yticks(range(rows), ["all" if rows == 1 < task else str(task) for task in after])
+    axes.set_yticks(range(rows), ["all" if rows == 1 and task == columns > 1 else str(task) for task in after])
     axes.set_xlabel("accuracy (%) on task", color=color["ink"], fontsize=9)
     axes.set_ylabel("after task", color=color["ink"], fontsize=9)
     axes.tick_params(length=0, labelsize=8, colors=color["muted"])
@@ -68,10 +74,11 @@ def accuracy_heatmap(
     return figure
 
 
-def interval_chart(rows: Sequence[tuple[str, Estimate, Style]]) -> Figure:
+def interval_chart(rows: Sequence[tuple[str, Estimate, Style]], limits: tuple[float, float]) -> Figure:
     """One row per group: each seed a dot, the mean a mark, its 95 % interval a bar; all in percent.
 
-    The name stands above its row: beside it, a long name would leave a phone no room for the chart.
+    The name stands above its row: beside it, a long name would leave a phone no room for the chart. Neither axis nor
+    bars go beyond `limits`, the least and the largest value that is possible; Student's interval knows no such limits.
     """
     row_height = 0.44
     figure = Figure(figsize=(_WIDTH, 0.42 + row_height * len(rows)))
@@ -88,27 +95,30 @@ def interval_chart(rows: Sequence[tuple[str, Estimate, Style]]) -> Figure:
         half = estimate.half_width
         if half is not None:
             ends = [100 * (estimate.mean - half), 100 * (estimate.mean + half)]
-            axes.plot(ends, [y, y], color=style.color, lw=5, alpha=0.35, solid_capstyle="butt")
-        axes.plot([100 * estimate.mean], [y], "|", color=style.color, ms=9, mew=2.2)
-        axes.plot(values, [y] * len(values), "o", color=style.color, ms=4, mec=_LIGHT["surface"], mew=0.6, alpha=0.95)
+            axes.plot(np.clip(ends, *limits), [y, y], color=style.color, lw=5, alpha=0.35, solid_capstyle="butt")
+        axes.plot([100 * estimate.mean], [y], "|", color=style.color, ms=9, mew=2.2, clip_on=False)
+        dots = {"ms": 4, "mec": _LIGHT["surface"], "mew": 0.6, "alpha": 0.95, "clip_on": False}
+        axes.plot(values, [y] * len(values), "o", color=style.color, **dots)  # type: ignore[arg-type]
     axes.set_ylim(len(rows) - 0.55, -0.75)
     axes.set_yticks([])
     axes.grid(visible=True, axis="x", color=_LIGHT["grid"], lw=0.7)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.06)
+    left, right = np.clip(axes.get_xlim(), *limits)
+    axes.set_xlim(float(left), float(right))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     return figure
 
 
 def task_course(courses: Sequence[Course], task: int, n_tasks: int) -> Figure:
-    """Accuracy of one task after every task: a line per group; a group measured once is a level (joint training)."""
+    """Accuracy of one task after every task: a line per group; joint training is a level."""
     figure = Figure(figsize=(_WIDTH * 0.62, 1.5))
     axes = _axes(figure, left=0.36, right=0.1, top=0.08, bottom=0.3)
     axes.axvspan(0, task, color=_LIGHT["grid"], alpha=0.45, lw=0)
     for course in courses:
         color, dash = course.style.color, course.style.dash
         percent = [100 * accuracy for accuracy in course.accuracy]
-        if sum(after > 0 for after in course.after_task) == 1:
+        if course.is_level:
             axes.axhline(percent[-1], color=color, lw=1.1, ls=dash)
         else:
             marker = {"marker": course.style.marker, "ms": 3.4, "mew": 0.4}

@@ -2,9 +2,11 @@
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import pandas as pd
@@ -22,13 +24,16 @@ class Run:
     """What was typed for this run, such as ("strategy=ewc", "seed=0")."""
     metrics: dict[str, Any]
     """metrics.json; empty if the run ended before it was written."""
+    choices: dict[str, str] = field(default_factory=dict)
+    """What multirun.json says of the cell, such as {"strategy": "ewc", "seed": "0"}; all that is known of one that
+    never began."""
 
     @property
     def status(self) -> str:
         """Finished, failed, interrupted, running (or killed), or missing where there is no metrics.json."""
         if not self.metrics:
             return "missing"
-        return str(self.metrics.get("status") or ("finished" if self.metrics.get("final") else "running"))
+        return str(self.metrics.get("status") or "running")
 
     @property
     def error(self) -> str:
@@ -44,12 +49,29 @@ class Run:
     @property
     def seed(self) -> str:
         """The seed as text; empty if it is not known."""
-        return str(self.metrics.get("seed", self.settings.get("seed", "")))
+        return self._name("seed")
 
     @property
     def strategy(self) -> str:
         """The strategy's name; empty if it is not known."""
-        return str(self.metrics.get("strategy") or self.settings.get("strategy", ""))
+        return self._name("strategy")
+
+    @cached_property
+    def is_joint(self) -> bool:
+        """Whether all tasks were trained on together: the first evaluation after training then comes after the last.
+
+        The number of rows would not tell: a run that ended after its first task has one, too.
+        """
+        after = self.accuracy["after_task"][self.accuracy["after_task"] > 0]
+        if after.empty:
+            return self.strategy == "joint"
+        n_tasks = self.number("n_tasks") or self.accuracy["task"].max()
+        return bool(after.min() == n_tasks > 1)
+
+    def _name(self, key: str) -> str:
+        """As recorded, else as typed, else as the multirun planned it."""
+        found = (source.get(key) for source in (self.metrics, self.settings, self.choices))
+        return next((str(value) for value in found if value is not None), "")
 
     def number(self, key: str) -> float | None:
         """A number of metrics.json by its dotted key, such as "seconds.total"; None where it is undefined."""
@@ -94,9 +116,9 @@ class Run:
     def matrix(self, split: str = "test") -> dict[int, list[float | None]]:
         """Rows of the accuracy matrix by the task that they come after; joint training has one row only."""
         rows = lookup(self.metrics, "accuracy" if split == "test" else f"{split}.accuracy") or []
-        evaluated = sorted({int(task) for task in self.accuracy["after_task"] if task > 0})
-        after = evaluated if len(evaluated) == len(rows) else range(1, len(rows) + 1)
-        return dict(zip(after, rows, strict=True))
+        if self.is_joint:
+            return {len(row): row for row in rows[:1]}
+        return dict(enumerate(rows, start=1))
 
 
 @dataclass(frozen=True)
@@ -117,10 +139,12 @@ def read_source(folder: Path) -> Source:
     """
     if (folder / "multirun.json").is_file():
         content = _json(folder / "multirun.json")
-        if not content.get("cells"):
+        cells = content.get("cells")
+        if not cells:
             raise InputError(f"{folder / 'multirun.json'} lists no cells: there is nothing to report; run it again")
-        cells = [(folder / cell["folder"], tuple(cell["overrides"])) for cell in content["cells"]]
-        return Source(folder, str(content.get("command", "")), tuple(read_run(*cell) for cell in cells), True)
+        _check_cells(folder / "multirun.json", cells)
+        runs = (read_run(folder / cell["folder"], tuple(cell["overrides"]), cell.get("choices")) for cell in cells)
+        return Source(folder, str(content.get("command", "")), tuple(runs), True)
     if not (folder / "metrics.json").is_file() and not (folder / "config.yaml").is_file():
         problem = "has neither metrics.json nor multirun.json" if folder.is_dir() else "does not exist"
         raise InputError(
@@ -131,11 +155,21 @@ def read_source(folder: Path) -> Source:
     return Source(folder, str(run.metrics.get("command") or ""), (run,), False)
 
 
-def read_run(folder: Path, overrides: tuple[str, ...] | None = None) -> Run:
-    """Read one run folder; `overrides` are known from elsewhere where the folder itself may be missing."""
+def read_run(
+    folder: Path, overrides: tuple[str, ...] | None = None, choices: Mapping[str, object] | None = None
+) -> Run:
+    """Read one run folder; a multirun knows `overrides` and `choices` also of a run that left no folder.
+
+    Raises:
+        InputError: if metrics.json is not what a run would have written.
+    """
     path = folder / "metrics.json"
-    metrics = _json(path) if path.is_file() else {}
-    return Run(folder, tuple(metrics.get("overrides") or ()) if overrides is None else overrides, metrics)
+    metrics = {}
+    if path.is_file():
+        metrics = _json(path)
+        _check_metrics(path, metrics)
+    typed = tuple(metrics.get("overrides") or ()) if overrides is None else overrides
+    return Run(folder, typed, metrics, {key: str(value) for key, value in (choices or {}).items() if value is not None})
 
 
 def lookup(tree: Any, key: str) -> Any:
@@ -153,6 +187,44 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object, as `cl-fisher run` would have written")
     return content
+
+
+def _check_cells(path: Path, cells: Any) -> None:
+    for i, cell in enumerate(cells if isinstance(cells, list) else [cells]):
+        known = cell if isinstance(cell, dict) else {}
+        problem = "" if isinstance(known.get("folder"), str) else "folder"
+        if not _is_list_of(known.get("overrides"), str):
+            problem = problem or "overrides"
+        if not isinstance(known.get("choices"), dict | None):
+            problem = problem or "choices"
+        if problem:
+            raise InputError(
+                f'{path} is broken: cell {i} must look like {{"folder": "000_seed=0", "overrides": ["seed=0"]}}, '
+                f"but its {problem!r} is missing or of another kind"
+            )
+
+
+def _check_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """What every run writes from its start on must be there; all else may be, and is then of the right kind."""
+    problems = [key for key in ("status", "n_tasks", "accuracy") if key not in metrics]
+    if problems:
+        raise InputError(f"{path} lacks {', '.join(problems)}: it is no file that `cl-fisher run` has written")
+    kinds = {"status": str, "n_tasks": int, "accuracy": list, "overrides": list, "validation": dict}
+    kinds |= {"seconds": dict, "versions": dict}
+    problems = [key for key, kind in kinds.items() if not isinstance(metrics.get(key), kind | None)]
+    for key in ("accuracy", "validation.accuracy"):
+        rows = lookup(metrics, key) or []
+        numbers = _is_list_of(rows, list) and all(_is_list_of(row, int | float | None) for row in rows)
+        if not numbers or not all(rows) or len({len(row) for row in rows}) > 1:
+            problems.append(key)
+    if not _is_list_of(metrics.get("overrides") or [], str):
+        problems.append("overrides")
+    if problems:
+        raise InputError(f"{path} is broken: {problems[0]!r} is not of the kind that `cl-fisher run` writes")
+
+
+def _is_list_of(value: Any, kind: type | UnionType) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
 def _frame(path: Path, numeric: list[str], unique: list[str]) -> pd.DataFrame:

@@ -104,10 +104,12 @@ def _common(metrics: Sequence[dict[str, Any]], key: str) -> list[str]:
 def _facts(runs: Sequence[Run], metrics: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The lines under the title."""
     seeds = list(dict.fromkeys(run.seed for run in runs if run.seed))
+    parameters = sorted({int(m["n_parameters"]) for m in metrics if m.get("n_parameters") is not None})
     started = min((str(m["started"]) for m in metrics if m.get("started")), default="")
     facts = {
         "Scenario": "".join(f"{scenario}-incremental" for scenario in _common(metrics, "scenario")),
         "Tasks": "".join(_common(metrics, "n_tasks")),
+        "Parameters": " to ".join(f"{n:,}" for n in dict.fromkeys((*parameters[:1], *parameters[-1:]))),
         "Seed" if len(seeds) == 1 else "Seeds": ", ".join(seeds),
         "Started": started[:16].replace("T", " "),
     }
@@ -145,7 +147,7 @@ def _fisher_rows(group: Group) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"label": group.label, "task": task, "n": len(records)}
         for key in ("estimator", "structure"):
             row[key] = ", ".join(dict.fromkeys(str(record[key]) for record in records if key in record))
-        for key in ("samples", "seconds", "bytes", "trace"):
+        for key in ("samples", "seconds", "bytes", "trace", "max"):
             values = [record.get(key) for record in records]
             row[key] = mean_known([v for v in values if isinstance(v, (int, float)) and math.isfinite(v)])
         rows.append(row)

@@ -33,7 +33,7 @@ def write_run(folder: Path, strategy: str = "ewc", seed: int = 0, steps: int = 4
     """A finished run; `changes` replace entries of metrics.json."""
     folder.mkdir(parents=True)
     matrix = changes.get("accuracy", accuracy_matrix(strategy, seed))
-    joint = len(matrix) == 1
+    joint = strategy == "joint"
     metrics: dict[str, Any] = {
         "final": True, "status": "finished", "error": "", "seed": seed, "n_tasks": T, "strategy": strategy,
         "benchmark": "permuted", "dataset": "digits", "scenario": "domain", "label": strategy,
@@ -79,17 +79,20 @@ def write_run(folder: Path, strategy: str = "ewc", seed: int = 0, steps: int = 4
 
 
 def write_multirun(
-    folder: Path, cells: Sequence[tuple[str, int]], absent: Sequence[tuple[str, int]] = (), **changes: Any
+    folder: Path,
+    cells: Sequence[tuple[str, int]],
+    absent: Sequence[tuple[str, int]] = (),
+    typed: bool = True,
+    **changes: Any,
 ) -> Path:
-    """A multirun whose `absent` cells left no folder."""
+    """A multirun whose `absent` cells left no folder; the strategy is `typed` or else a default that was chosen."""
     folder.mkdir(parents=True)
     listed = []
     for i, (strategy, seed) in enumerate(cells):
-        cell = {
-            "folder": f"{i:03d}_strategy={strategy}_seed={seed}",
-            "overrides": [f"strategy={strategy}", f"seed={seed}"],
-        }
-        listed.append(cell)
+        overrides = [f"strategy={strategy}", f"seed={seed}"][0 if typed else 1 :]
+        cell: dict[str, Any] = {"folder": f"{i:03d}_{'_'.join(overrides)}", "overrides": overrides}
+        names = {"strategy": strategy, "benchmark": "permuted", "dataset": "digits", "scenario": "domain"}
+        listed.append(cell if typed else cell | {"choices": names | {"seed": seed}})
         if (strategy, seed) not in absent:
             write_run(folder / str(cell["folder"]), strategy, seed, **changes)
     content = {

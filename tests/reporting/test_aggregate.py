@@ -42,6 +42,28 @@ def test_only_finished_runs_count(multirun_folder: Write) -> None:
     assert group.course().empty
 
 
+def test_cells_that_never_began_are_grouped_by_what_was_planned(multirun_folder: Write) -> None:
+    cells = [("ewc", 0), ("ewc", 1)]
+    folder = multirun_folder(cells, absent=[("ewc", 1)], typed=False, status="interrupted", final=False)
+    (group,) = group_runs(read_source(folder).runs)
+    assert (group.label, group.strategy) == ("ewc", "ewc")
+    assert [(run.status, run.seed) for run in group.runs] == [("interrupted", "0"), ("missing", "1")]
+
+
+def test_cells_that_never_began_stay_together_where_another_folder_varies_the_scenario(
+    multirun_folder: Write, run_folder: Write
+) -> None:
+    folder = multirun_folder([("ewc", 0), ("ewc", 1)], absent=[("ewc", 1)], typed=False)
+    other = run_folder(scenario="task", overrides=["scenario=task"])
+    groups = group_runs([*read_source(folder).runs, read_run(other)])
+    assert [group.label for group in groups] == ["ewc, scenario=domain", "ewc, scenario=task"]
+
+
+def test_a_multirun_of_an_older_version_has_no_choices(multirun_folder: Write) -> None:
+    folder = multirun_folder([("ewc", 0)], absent=[("ewc", 0)])
+    assert [group.label for group in group_runs(read_source(folder).runs)] == ["ewc"]
+
+
 def test_a_single_run_counts_however_far_it_came(run_folder: Write) -> None:
     (group,) = group_runs([read_run(run_folder(status="running", final=False))])
     assert len(group.counted) == 1

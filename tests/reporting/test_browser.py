@@ -25,6 +25,7 @@ PROBE = """<script>addEventListener("load", () => parent.postMessage({
   line: getComputedStyle(document.querySelector("figure svg path[style*='--']")).stroke,
   cell: getComputedStyle(document.querySelector(".heat td.strong")).color,
   small: Math.min(...Array.from(document.querySelectorAll("svg text"), (text) => text.getBoundingClientRect().height)),
+  matrix: (({clientWidth, scrollWidth}) => [clientWidth, scrollWidth])(document.querySelector(".heat").parentElement),
   requests: performance.getEntriesByType("resource").map((entry) => entry.name),
   scripts: document.scripts.length,
 }, "*"))</script></body>"""
@@ -72,3 +73,10 @@ def test_a_single_run_with_many_tasks_and_long_names_fits_a_phone(run_folder: Wr
         "a_strategy_with_a_very_long_name_indeed", accuracy=matrix, command="x" * 300, versions={"a": "b" * 200}
     )
     assert see(write_report([folder]), tmp_path, 390, dark=False)["width"] == 390
+
+
+def test_the_matrix_of_fifty_tasks_scrolls_in_its_box(run_folder: Write, tmp_path: Path) -> None:
+    seen = see(write_report([run_folder(accuracy=[[0.9] * 50 for _ in range(50)])]), tmp_path, 390, dark=False)
+    assert seen["width"] == 390
+    box, content = seen["matrix"]
+    assert box < 390 < content

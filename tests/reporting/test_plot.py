@@ -44,7 +44,17 @@ def test_heatmap_of_joint_training_has_one_row_named_all() -> None:
 
 def test_heatmap_of_an_unfinished_run() -> None:
     assert row_names([[0.9, 0.1, 0.1]], after=[1]) == ["1"]
+    assert row_names([[0.9, 0.1, 0.1]], after=[2]) == ["2"]
     assert row_names([[0.9, 0.1, 0.1], [0.8, 0.9, 0.1]]) == ["1", "2"]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 5), (2, 2), (20, 20)])
+def test_nothing_of_the_heatmap_is_cut_off(rows: int, columns: int) -> None:
+    figure = accuracy_heatmap([[0.5] * columns for _ in range(rows)])
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(box.x0, box.y0) >= 0
+    assert box.x1 <= width
+    assert box.y1 <= height
 
 
 def row_names(matrix: list[list[float | None]], after: list[int] | None = None) -> list[str]:
@@ -101,7 +111,7 @@ def test_more_groups_than_colours_are_possible() -> None:
 
 def test_interval_chart_shows_each_seed_the_mean_and_the_interval() -> None:
     estimate = Estimate((0.1, 0.2, 0.3))
-    axes = interval_chart([("ewc", estimate, BLUE), ("joint", Estimate(()), BLUE)]).axes[0]
+    axes = interval_chart([("ewc", estimate, BLUE), ("joint", Estimate(()), BLUE)], (-100, 100)).axes[0]
     bar, mean, seeds = (line.get_xdata() for line in axes.lines)
     assert bar == pytest.approx([20 - 100 * estimate.half_width, 20 + 100 * estimate.half_width])  # type: ignore[operator]
     assert mean == pytest.approx([20])
@@ -109,16 +119,48 @@ def test_interval_chart_shows_each_seed_the_mean_and_the_interval() -> None:
     assert [text.get_text() for text in axes.texts] == ["ewc", "joint", "undefined"]
 
 
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [
+        ((0.99, 1.0, 0.9), (0, 100)),
+        ((0.0, 0.05), (0, 100)),
+        ((0.5, 0.9), (0, 100)),
+        ((1.0, 1.0), (0, 100)),
+        ((0.0, 0.0), (0, 100)),
+        ((-0.9, 0.5), (-100, 100)),
+        ((-0.1, 0.1), (-100, 100)),
+    ],
+)
+def test_no_axis_or_interval_goes_beyond_what_is_possible(
+    values: tuple[float, ...], limits: tuple[float, float]
+) -> None:
+    axes = interval_chart([("ewc", Estimate(values), BLUE)], limits).axes[0]
+    drawn = np.concatenate([np.asarray(line.get_xdata()) for line in axes.lines])
+    left, right = axes.get_xlim()
+    assert limits[0] <= left < right <= limits[1]
+    assert left <= drawn.min() <= drawn.max() <= right
+    half = 100 * Estimate(values).half_width  # type: ignore[operator]
+    mean = 50 * sum(values) if len(values) == 2 else 100 * sum(values) / 3
+    assert list(axes.lines[0].get_xdata()) == pytest.approx([max(limits[0], mean - half), min(limits[1], mean + half)])
+
+
 def test_one_seed_has_no_interval() -> None:
-    assert len(interval_chart([("ewc", Estimate((0.5,)), BLUE)]).axes[0].lines) == 2
+    assert len(interval_chart([("ewc", Estimate((0.5,)), BLUE)], (0, 100)).axes[0].lines) == 2
 
 
-def test_a_group_measured_once_is_a_level() -> None:
-    axes = task_course([Course([0, 1, 2], [0.1, 0.9, 0.5], BLUE), Course([0, 2], [0.1, 0.8], BLUE)], 1, 2).axes[0]
+def test_joint_training_is_a_level() -> None:
+    joint = Course([0, 2], [0.1, 0.8], BLUE, is_level=True)
+    axes = task_course([Course([0, 1, 2], [0.1, 0.9, 0.5], BLUE), joint], 1, 2).axes[0]
     course, level = axes.lines
     assert list(course.get_ydata()) == [10, 90, 50]
     assert list(level.get_ydata()) == [80, 80]
     assert list(level.get_xdata()) == [0, 1]  # the whole width of the axes
+
+
+def test_what_ended_after_its_first_task_is_two_points() -> None:
+    (line,) = task_course([Course([0, 1], [0.1, 0.9], BLUE)], 1, 5).axes[0].lines
+    assert list(line.get_xdata()) == [0, 1]
+    assert list(line.get_ydata()) == [10, 90]
 
 
 def test_thin_averages_within_tasks_and_leaves_a_gap_between_them() -> None:
@@ -149,7 +191,7 @@ def test_limits_pass_over_what_is_not_finite_or_positive() -> None:
 
 
 def test_svg_takes_its_colours_from_the_page() -> None:
-    svg = to_svg(interval_chart([("ewc", Estimate((0.1, 0.3)), BLUE)]), 'a "b" <c> & d')
+    svg = to_svg(interval_chart([("ewc", Estimate((0.1, 0.3)), BLUE)], (0, 100)), 'a "b" <c> & d')
     assert svg.startswith('<svg viewBox="0 0 252 ')
     assert 'aria-label="a &#34;b&#34; &lt;c&gt; &amp; d"' in svg
     assert "var(--blue)" in svg
@@ -159,14 +201,16 @@ def test_svg_takes_its_colours_from_the_page() -> None:
 
 
 def test_labels_are_neither_markup_nor_formula() -> None:
-    svg = to_svg(interval_chart([("<script>$x_1$ \\frac", Estimate((0.1, 0.3)), BLUE)]), "chart")
+    svg = to_svg(interval_chart([("<script>$x_1$ \\frac", Estimate((0.1, 0.3)), BLUE)], (0, 100)), "chart")
     assert "&lt;script&gt;$x_1$ \\frac" in svg
     assert "<script>" not in svg
 
 
 def test_ids_of_two_charts_do_not_clash() -> None:
     chart = [("ewc", Estimate((0.1, 0.3)), BLUE)]
-    first, second = (set(re.findall(r'\bid="([^"]+)"', to_svg(interval_chart(chart), text))) for text in ("a", "b"))
+    first, second = (
+        set(re.findall(r'\bid="([^"]+)"', to_svg(interval_chart(chart, (0, 100)), text))) for text in ("a", "b")
+    )
     assert first
     assert not first & second
 

@@ -30,14 +30,37 @@ def test_joint_has_one_row_that_comes_after_all_tasks(run_folder: Write) -> None
     assert list(read_run(run_folder("joint")).matrix()) == [5]
 
 
-def test_an_unfinished_run_with_one_row_was_evaluated_after_task_1(run_folder: Write) -> None:
-    folder = run_folder("ewc", final=False, status="running")
-    metrics = json.loads((folder / "metrics.json").read_text())
-    metrics["accuracy"] = metrics["accuracy"][:1]
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    lines = (folder / "accuracy.csv").read_text().splitlines()
-    (folder / "accuracy.csv").write_text("\n".join(line for line in lines if line[0] in "a01"))
-    assert list(read_run(folder).matrix()) == [1]
+@pytest.mark.parametrize("without", [None, "accuracy.csv"])
+def test_an_unfinished_run_with_one_row_was_evaluated_after_task_1(run_folder: Write, without: str | None) -> None:
+    folder = run_folder("ewc", status="interrupted", accuracy=[[0.9, 0.1, 0.1, 0.1, 0.1]])
+    if without:
+        (folder / without).unlink()
+    run = read_run(folder)
+    assert not run.is_joint
+    assert list(run.matrix()) == list(run.matrix("validation")) == [1]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "after", "n_tasks", "joint"),
+    [
+        ("joint", 5, 5, True),
+        ("my_joint", 5, 5, True),  # somebody's own strategy that trains on all tasks at once
+        ("joint", None, 5, True),  # no accuracy.csv
+        ("ewc", None, 5, False),
+        ("ewc", 1, 5, False),
+        ("ewc", 1, 1, False),
+    ],
+)
+def test_joint_training_is_known_by_what_it_was_evaluated_after(
+    run_folder: Write, strategy: str, after: int | None, n_tasks: int, joint: bool
+) -> None:
+    folder = run_folder(strategy, n_tasks=n_tasks, accuracy=[[0.9] * n_tasks])
+    rows = [f"{row},{task},0.9,72" for row in (0, after) for task in range(1, n_tasks + 1)]
+    (folder / "accuracy.csv").write_text("\n".join(["after_task,task,accuracy,n", *rows]))
+    if after is None:
+        (folder / "accuracy.csv").unlink()
+    assert read_run(folder).is_joint is joint
+    assert list(read_run(folder).matrix()) == [n_tasks if joint else 1]
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), "0.5", True, [1]])
@@ -106,6 +129,60 @@ def test_a_multirun_without_cells_is_named(tmp_path: Path) -> None:
     (tmp_path / "multirun.json").write_text('{"command": "x", "cells": []}')
     with pytest.raises(InputError, match="lists no cells"):
         read_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        ([{}], "cell 0 .* 'folder'"),
+        ([{"folder": "a", "overrides": []}, {"folder": "b"}], "cell 1 .* 'overrides'"),
+        ([{"folder": 3, "overrides": []}], "'folder'"),
+        ([{"folder": "a", "overrides": "seed=0"}], "'overrides'"),
+        ([{"folder": "a", "overrides": [1]}], "'overrides'"),
+        ([{"folder": "a", "overrides": [], "choices": "ewc"}], "'choices'"),
+        (["a"], "cell 0"),
+        ({"a": 1}, "cell 0"),
+        ("a", "cell 0"),
+    ],
+)
+def test_a_broken_multirun_is_named_in_one_line(tmp_path: Path, cells: object, problem: str) -> None:
+    (tmp_path / "multirun.json").write_text(json.dumps({"command": "x", "cells": cells}))
+    with pytest.raises(InputError, match=rf"multirun\.json is broken: .*{problem}") as caught:
+        read_source(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_metrics_that_lack_what_every_run_writes_are_named(run_folder: Write) -> None:
+    folder = run_folder()
+    (folder / "metrics.json").write_text('{"loss": 1}')
+    with pytest.raises(InputError, match=r"metrics\.json lacks status, n_tasks, accuracy") as caught:
+        read_source(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"accuracy": 3},
+        {"accuracy": [0.5]},
+        {"accuracy": [["a"]]},
+        {"accuracy": [[]]},
+        {"accuracy": [[0.1, 0.2], [0.1]]},
+        {"validation": 3},
+        {"validation": {"accuracy": "x"}},
+        {"n_tasks": "5"},
+        {"overrides": "seed=0"},
+        {"overrides": [0]},
+        {"versions": [1]},
+        {"seconds": 3},
+    ],
+)
+def test_metrics_of_another_kind_are_named(run_folder: Write, broken: dict[str, object]) -> None:
+    folder = run_folder()
+    metrics = json.loads((folder / "metrics.json").read_text()) | broken
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(InputError, match=rf"metrics\.json is broken: '{next(iter(broken))}"):
+        read_source(folder)
 
 
 def test_a_broken_config_is_named(run_folder: Write) -> None:

@@ -78,7 +78,17 @@ def test_matrix_cells_are_means_over_seeds(multirun_folder: Write) -> None:
 
 
 def test_fisher_traces_are_means_over_seeds(multirun_folder: Write) -> None:
-    assert page(multirun_folder()).row("ewc", "2") == ["ewc", "2", "exact", "diagonal", "1,293", "0.30", "5"]
+    assert page(multirun_folder()).row("ewc", "2") == ["ewc", "2", "exact", "diagonal", "1,293", "0.30", "5", "0.1"]
+
+
+def test_the_largest_eigenvalue_is_shown_where_it_is_known(run_folder: Write) -> None:
+    folder = run_folder()
+    assert page(folder).row("2") == ["2", "exact", "diagonal", "1,293", "0.30", "4", "0.1"]
+    lines = (folder / "fisher.csv").read_text().splitlines()
+    (folder / "fisher.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    report = page(folder)
+    assert report.row("2") == ["2", "exact", "diagonal", "1,293", "0.30", "4"]
+    assert not any("Largest eigenvalue" in row for row in report.rows)
 
 
 def test_nothing_is_loaded_from_elsewhere(multirun_folder: Write) -> None:
@@ -173,8 +183,32 @@ def test_an_unfinished_run_is_marked_and_shows_what_it_has(run_folder: Write, st
     assert "as far as the run came" in report.text
 
 
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+def test_a_run_that_ended_after_its_first_task_is_no_joint_training(run_folder: Write, status: str) -> None:
+    report = page(run_folder(status=status, final=False, accuracy=[[0.9, 0.1, 0.12, 0.13, 0.14]]))
+    assert report.row("task 1")[1:] == ["90.0", "10.0", "12.0", "13.0", "14.0"]
+    assert not any(row[0] == "all" for row in report.rows if row)
+    assert sum("own" in (attributes.get("class") or "").split() for tag, attributes in report.tags if tag == "td") == 1
+    assert "Joint training is measured once" not in report.text
+
+
+def test_an_interrupted_multirun_is_one_group(multirun_folder: Write) -> None:
+    cells = [("ewc", 0), ("ewc", 1)]
+    report = page(multirun_folder(cells, absent=[("ewc", 1)], typed=False, status="interrupted", final=False))
+    assert report.row("ewc")[-1] == "0 of 2"
+    assert "interrupted 000_seed=0" in report.text
+    assert "missing 001_seed=1" in report.text
+    assert report.row("ewc", "1") == ["ewc", "1", "missing", "–", "–"]  # noqa: RUF001
+
+
+def test_the_number_of_parameters_is_a_fact(run_folder: Write, tmp_path: Path) -> None:
+    folders = [run_folder(name="a"), run_folder("l2", name="b", n_parameters=1000)]
+    assert "Parameters178,110" in page(folders[0]).text
+    assert "Parameters1,000 to 178,110" in page(*folders, out=tmp_path / "out").text
+
+
 def test_a_run_with_nothing_but_a_status(tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text('{"final": false, "status": "running"}')
+    (tmp_path / "metrics.json").write_text('{"status": "running", "n_tasks": 5, "accuracy": []}')
     report = page(tmp_path)
     assert "1 of 1 run did not finish" in report.text
     assert "no config.yaml" in report.text
@@ -236,6 +270,16 @@ def test_a_long_sequence_draws_some_of_its_tasks(run_folder: Write) -> None:
     report = page(run_folder(accuracy=matrix, n_tasks=n))
     assert "12 of 30 tasks are drawn" in report.text
     assert "Task 30" in report.text
+
+
+def test_fifty_tasks_make_a_page_of_reasonable_weight(run_folder: Write) -> None:
+    n = 50
+    folder = run_folder(accuracy=[[0.5 + 0.004 * j for j in range(n)] for _ in range(n)], n_tasks=n)
+    lines = [f"{1 + i // 40},1,{1 + i % 40},{i + 1},{2 / (1 + i % 40)},0.01" for i in range(40 * n)]
+    (folder / "steps.csv").write_text("\n".join(["task,epoch,step,global_step,loss,penalty", *lines]))
+    path = write_report([folder])
+    assert path.stat().st_size < 2_000_000
+    assert len(Page(path).row("task 50")) == 51
 
 
 def test_curves_that_are_not_finite_can_be_drawn(run_folder: Write) -> None:

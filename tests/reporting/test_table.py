@@ -1,4 +1,6 @@
 import io
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +55,45 @@ def test_multirun_prints_the_comparison(multirun_folder: Write) -> None:
 def test_a_narrow_terminal_loses_no_number(multirun_folder: Write) -> None:
     words = printed(multirun_folder(), width=80).split()
     assert {"59.80", "1.49", "Forgetting", "3/3"} <= set(words)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 120, 200])
+def test_no_word_or_number_is_broken(multirun_folder: Write, width: int) -> None:
+    folder = multirun_folder([(name, seed) for name in ("ewc", "my_strategy") for seed in (0, 1)])
+    listed = json.loads((folder / "multirun.json").read_text())
+    for i, cell in enumerate(listed["cells"]):
+        cell["overrides"] += [f"scenario={'task' if i < 2 else 'domain'}", f"strategy.strength={[100, 3][i // 2]}"]
+    (folder / "multirun.json").write_text(json.dumps(listed))
+    text = printed(folder, width=width).split(str(folder))[0]
+    words = set(re.findall(r"[\w./]+", text))
+    assert {"my_strategy", "ewc", "scenario", "task", "domain", "strategy.strength", "100", "3"} <= words
+    assert {"Average", "accuracy", "Forgetting", "83.50", "3.81", "2/2"} <= words
+    assert width < 60 or max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_a_narrow_terminal_says_which_columns_it_leaves_out(multirun_folder: Write) -> None:
+    folder = multirun_folder()
+    assert "A wider terminal" not in printed(folder, width=80)
+    text = " ".join(printed(folder, width=60).split())
+    assert re.search(r"A wider terminal also shows: .*FWT", text)
+    assert "FWT" not in text.split("A wider")[0]
+
+
+def test_a_matrix_too_wide_for_the_terminal_is_a_list_of_tasks(run_folder: Write) -> None:
+    n = 50
+    matrix = [[0.5 if j < i else 0.9 if j == i else 0.1 for j in range(n)] for i in range(n)]
+    text = printed(run_folder(n_tasks=n, accuracy=matrix), width=80)
+    rows = [line.split() for line in text.splitlines()]
+    assert ["1", "90.0", "50.0"] in rows
+    assert ["50", "90.0", "90.0"] in rows
+    assert max(map(len, text.splitlines()[:56])) <= 80
+
+
+def test_the_matrix_of_joint_training_and_of_a_run_that_ended_after_task_1(run_folder: Write) -> None:
+    ended = run_folder(status="interrupted", accuracy=[[0.9, 0.1, 0.1, 0.1, 0.1]])
+    assert ["1", "90.0", *["10.0"] * 4] in [line.split() for line in printed(ended).splitlines()]
+    joint = run_folder("joint", name="joint")
+    assert ["all", *["95.0"] * 5] in [line.split() for line in printed(joint).splitlines()]
 
 
 def test_cells_that_did_not_finish_are_named(multirun_folder: Write) -> None:
