@@ -18,6 +18,9 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from cl_fisher.error import InputError
 
 
+_HUGE = 1e18  # a bound that no text needs to mention until it is crossed
+
+
 @dataclass(frozen=True)
 class Bound:
     """Smallest and largest allowed value; `open_low` and `open_high` leave the ends themselves out."""
@@ -34,14 +37,17 @@ class Bound:
             return
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             raise InputError(f"{name}={value}: {'a whole number' if self.whole else 'a number'} is wanted, {self}")
+        if not math.isfinite(value):
+            raise InputError(f"{name}={value}: a finite number is wanted, {self}")
         below = value <= self.low if self.open_low else value < self.low
         above = value >= self.high if self.open_high else value > self.high
-        if below or above or not math.isfinite(value):
-            raise InputError(f"{name}={value} is out of range: it must be {self}")
+        if below or above:
+            limit = f"at most {self.high:g}" if above and self.high > _HUGE else self
+            raise InputError(f"{name}={value} is out of range: it must be {limit}")
 
     def __str__(self) -> str:
         low = f"{'greater than' if self.open_low else 'at least'} {self.low:g}"
-        if math.isinf(self.high):
+        if self.high > _HUGE:
             return low
         return f"{low} and {'less than' if self.open_high else 'at most'} {self.high:g}"
 

@@ -12,6 +12,8 @@ _NEED = {
     "task": "a task needs at least two classes, else there is nothing to tell apart (scenario=class can)",
     "domain": "the tasks share their output units, so all need the same number of classes, at least two",
     "class": "a task needs at least one class",
+    "growing": "the first task needs at least two classes, for with one output there is nothing to learn and no Fisher "
+    "(scenario.head=full can start with one)",
 }
 
 
@@ -28,6 +30,7 @@ def check_split(
     scenario_name: str,
     class_order: str | Sequence[int] = "random",
     sizes: Sequence[int] | None = None,
+    head: str = "growing",
 ) -> list[int]:
     """Number of classes of each task: `sizes`, or else as even as possible, larger tasks first (10 in 3: 4, 3, 3).
 
@@ -38,14 +41,17 @@ def check_split(
     """
     n_dealt = _count(class_order, n_classes)
     if sizes is not None:
-        return _check_sizes(sizes, n_tasks, n_dealt, scenario_name)
+        return _check_sizes(sizes, n_tasks, n_dealt, scenario_name, head)
     fewest = 1 if scenario_name == "class" else 2
-    possible = [n for n in range(1, n_dealt // fewest + 1) if scenario_name != "domain" or n_dealt % n == 0]
+    grows = scenario_name == "class" and head == "growing"
+    fits = [n for n in range(1, n_dealt // fewest + 1) if scenario_name != "domain" or n_dealt % n == 0]
+    possible = [n for n in fits if n < n_dealt or not grows]
     if n_tasks not in possible:
+        need = _NEED["growing" if n_tasks in fits else scenario_name]
         choice = f"one of {possible}" if scenario_name == "domain" else f"at most {max(possible, default=0)}"
         raise InputError(
             f"n_tasks={n_tasks} does not fit {n_dealt} classes with scenario={scenario_name}: "
-            f"{_NEED[scenario_name]}; n_tasks can be {choice}"
+            f"{need}; n_tasks can be {choice}"
         )
     return [n_dealt // n_tasks + (task < n_dealt % n_tasks) for task in range(n_tasks)]
 
@@ -62,7 +68,7 @@ def _count(class_order: str | Sequence[int], n_classes: int) -> int:
     return len(order)
 
 
-def _check_sizes(sizes: Sequence[int], n_tasks: int, n_dealt: int, scenario_name: str) -> list[int]:
+def _check_sizes(sizes: Sequence[int], n_tasks: int, n_dealt: int, scenario_name: str, head: str) -> list[int]:
     counts = _whole_numbers("sizes", sizes)
     wrong = f"benchmark.sizes={counts}: "
     if len(counts) != n_tasks:
@@ -74,6 +80,8 @@ def _check_sizes(sizes: Sequence[int], n_tasks: int, n_dealt: int, scenario_name
     alone = scenario_name != "class" and 1 in counts
     if alone or (scenario_name == "domain" and len(set(counts)) > 1):
         raise InputError(f"{wrong}not possible with scenario={scenario_name}: {_NEED[scenario_name]}")
+    if scenario_name == "class" and head == "growing" and counts[0] == 1:
+        raise InputError(f"{wrong}not possible with scenario.head=growing: {_NEED['growing']}")
     return counts
 
 

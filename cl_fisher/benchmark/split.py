@@ -33,7 +33,7 @@ def split(
     Raises:
         InputError: The classes cannot be dealt out like this, or a task has no examples.
     """
-    counts = check_split(n_tasks, dataset.n_classes, scenario.name, class_order, sizes)
+    counts = check_split(n_tasks, dataset.n_classes, scenario.name, class_order, sizes, scenario.head)
     order = iter(_order(class_order, dataset.n_classes, seed))
     train, validation = hold_out(dataset.train, validation_fraction, seed)
     units = scenario.units(counts)

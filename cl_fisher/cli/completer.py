@@ -11,6 +11,7 @@ from cl_fisher.config import conf_dir
 from cl_fisher.config.annotation import allowed
 from cl_fisher.config.root import SCHEMA
 from cl_fisher.config.signature import signature
+from cl_fisher.config.validate import REFERENCE
 
 SWITCHES = {"-m", "--multirun", "-q", "--quiet", "-v", "--verbose", "--resolve", "-r", "--run"}
 
@@ -42,9 +43,10 @@ def complete_override(prefix: str, parsed_args: argparse.Namespace | None = None
 def _keys(catalog: Catalog, chosen: dict[str, str], body: str) -> list[str]:
     """Groups and root keys; the options of a component only behind a dot, so that `strat` is `strategy=` at once."""
     names = [*catalog.groups, *(key.name for key in catalog.keys)]
-    group = body.partition(".")[0]
-    if "." in body and group in catalog.groups:
-        names += [f"{group}.{key.name}" for key in _options(catalog, chosen, group)]
+    for group in catalog.groups:
+        if body.startswith(f"{group.replace('/', '.')}."):
+            own = [key for key in _options(catalog, chosen, group) if not REFERENCE.fullmatch(key.default)]
+            names += [f"{group.replace('/', '.')}.{key.name}" for key in own]
     return [f"{name}=" for name in names]
 
 

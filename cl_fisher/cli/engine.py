@@ -46,6 +46,8 @@ class Engine:
                 raise InputError(f"the configuration folder {folder} does not exist")
         self.folders = (*extra, main)
         self.config_name = config_name or "config"
+        for folder in self.folders:
+            _refuse_record(folder / self.config_name)
         register_resolvers()
         version.setbase("1.3")
         path = create_config_search_path(str(main))
@@ -63,7 +65,7 @@ class Engine:
         """The overrides as Hydra reads them."""
         parsed = []
         for text in overrides:
-            with one_line(f"cannot read '{text}'; an override looks like key=value"):
+            with one_line(f"cannot read '{text}'; {_hint(text)}"):
                 parsed += self.parser.parse_overrides([text])
             if not parsed[-1].key_or_group:
                 raise InputError(f"'{text}' has no key; an override looks like key=value")
@@ -110,6 +112,26 @@ class Engine:
         return True
 
 
+def _refuse_record(path: Path) -> None:
+    """Raise `InputError` for the resolved config.yaml of a run: it has values, but no choices to start from."""
+    file = path.with_suffix(".yaml")
+    with one_line(f"{file} is not YAML"):
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if isinstance(content, dict) and "strategy" in content and "defaults" not in content:
+        raise InputError(
+            f"{file} is the record of a run, not a configuration to start from: "
+            "a run is repeated with the command in its metrics.json"
+        )
+
+
+def _hint(text: str) -> str:
+    """How a text that Hydra cannot read should look."""
+    key, equals, value = text.partition("=")
+    if not equals or value.startswith(("[", "{", "'", '"')):
+        return "an override looks like key=value"
+    return f'a value with such characters needs quotes within quotes: {key}="{quoted("", value)[1:]}"'
+
+
 def is_basic(cfg: DictConfig) -> bool:
     """Whether the sweeper is Hydra's basic one, whose cells are known beforehand."""
     return str(cfg.hydra.sweeper._target_).endswith(".BasicSweeper")
@@ -146,6 +168,12 @@ def typed(hydra: Any) -> list[str]:
     """What makes a job differ from the default one: its overrides without those that name folders and loudness."""
     hidden = [*hydra.job.config.override_dirname.exclude_keys]
     return [str(o) for o in hydra.overrides.task if str(o).partition("=")[0] not in hidden]
+
+
+def choices(hydra: Any) -> dict[str, str]:
+    """What was chosen from each group, those of Hydra's own left out."""
+    chosen = hydra.runtime.choices.items()
+    return {str(group): str(choice) for group, choice in chosen if choice is not None and "hydra/" not in str(group)}
 
 
 def job(cfg: DictConfig) -> DictConfig:

@@ -1,8 +1,8 @@
 """Where results go: a new folder, never one that already holds results."""
 
-import os
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from cl_fisher.error import InputError
@@ -12,16 +12,27 @@ RESULTS = ("metrics.json", "multirun.json")
 
 def check(folder: Path | None) -> None:
     """Raise `InputError` unless new results can be written to `folder` (None: to a new one under `outputs`)."""
-    path = Path("outputs") if folder is None else folder
-    if folder is not None:
-        taken = [name for name in RESULTS if (path / name).exists()]
-        if taken:
-            raise InputError(f"output_dir={path} already holds a run ({taken[0]}): choose another folder")
-    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise InputError(f"output_dir={path}: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"output_dir={path}: {existing} is not writable")
+    if folder is None:
+        check_writable(Path("outputs"), "results go to outputs, or to output_dir=...")
+        return
+    check_writable(folder, f"output_dir={folder}")
+    taken = [name for name in RESULTS if (folder / name).exists()]
+    if taken:
+        raise InputError(f"output_dir={folder} already holds a run ({taken[0]}): choose another folder")
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Raise `InputError`, beginning with `name`, unless `folder` is there or can be made, and can be written to.
+
+    A folder is made and removed again where it would lie: permissions alone do not tell.
+    """
+    try:
+        existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+        if not existing.is_dir():
+            raise InputError(f"{name}: {existing} is not a folder")
+        TemporaryDirectory(prefix=".cl_fisher-", dir=existing).cleanup()
+    except OSError as error:
+        raise InputError(f"{name}: {folder.absolute()} is not writable ({error.strerror})") from error
 
 
 def reserve(folder: Path | None, kind: Literal["run", "multirun"]) -> Path:

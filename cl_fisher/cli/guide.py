@@ -15,13 +15,15 @@ examples:
   cl-fisher run                                          permuted digits, domain-incremental, 5 tasks, EWC
   cl-fisher run strategy=finetune epochs=5               another choice of a group; another value of a key
   cl-fisher run strategy.strength=1000 model.hidden=[100,100]
+  cl-fisher run +trainer.deterministic=true              with +: an option that the YAML file does not show
   cl-fisher run -m strategy=finetune,ewc,joint seed=0,1,2    every combination, then a comparison
   cl-fisher run strategy=ewc --cfg job                   show the whole configuration, run nothing
   cl-fisher run debug=quick                              does it run at all?
 """
 
 OUTRO = """flags:
-  -m, --multirun      run every combination of the comma-separated values
+  -m, --multirun      run every combination of the comma-separated values; an option of strategy can be set for
+                      several strategies only if all have it, as all have strategy.strength
   -q, --quiet         print nothing but errors (verbosity=0)
   -v, --verbose       print more (verbosity=2)
   --cfg job           print the configuration instead of running; with --resolve, every ${...} filled in

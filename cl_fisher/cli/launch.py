@@ -59,7 +59,8 @@ def _compare(where: Path, todo: Plan) -> None:
 
 
 def _entry(cell: Cell) -> dict[str, object]:
-    return {"folder": cell.folder, "overrides": list(cell.overrides)}
+    choices = {**cell.choices, "seed": cell.cfg.seed}
+    return {"folder": cell.folder, "overrides": list(cell.overrides), "choices": choices}
 
 
 def _found(where: Path) -> list[dict[str, object]]:

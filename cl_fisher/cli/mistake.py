@@ -6,35 +6,19 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 
 from cl_fisher.cli.catalog import Catalog
-from cl_fisher.cli.engine import ERRORS, Engine, flat
+from cl_fisher.cli.engine import ERRORS, Engine, choices, flat
+from cl_fisher.cli.override import check_repeated
 from cl_fisher.config.annotation import show
 from cl_fisher.config.suggest import did_you_mean
-from cl_fisher.config.validate import unknown_option
+from cl_fisher.config.validate import HEAD, unknown_option
 from cl_fisher.error import InputError
-
-
-def check_typed(catalog: Catalog, parsed: Sequence[Override], multirun: bool) -> None:
-    """What Hydra would accept, or complain about at length, though it cannot be meant."""
-    for override in parsed:
-        slashed = override.key_or_group.replace(".", "/")
-        if slashed != override.key_or_group and slashed in catalog.groups and not isinstance(override.value(), dict):
-            right = f"{slashed}={override.get_value_string()}" if not override.is_delete() else f"~{slashed}"
-            raise InputError(f"'{override.input_line}': {slashed} is a group; write {right}, with a slash")
-        if override.is_sweep_override() and not multirun:
-            value = override.get_value_string()
-            raise InputError(
-                f"'{override.input_line}' gives several values: add -m to run each of them, "
-                f"or write {override.get_key_element()}=[{value}] for one list"
-            )
-        if override.is_sweep_override() and override.key_or_group == "output_dir":
-            raise InputError(f"'{override.input_line}': output_dir is one folder for the whole multirun")
 
 
 def explain(engine: Engine, overrides: Sequence[str], error: BaseException) -> InputError:
     """The one line for a composition that failed: the wrong override if it is found, else Hydra's own words."""
     catalog = Catalog(engine.folders)
     parsed = [o for o in engine.parse(overrides) if not o.is_sweep_override() and not o.is_hydra_override()]
-    chosen = [o for o in parsed if engine.is_group(o.key_or_group)]
+    chosen = [o for o in parsed if engine.is_group(o.key_or_group) and not isinstance(o.value(), dict)]
     message = next((m for o in chosen if (m := _wrong_choice(catalog, o))), None)
     if message is None:
         message = _wrong_key(engine, catalog, [o for o in parsed if o not in chosen], chosen)
@@ -56,12 +40,15 @@ def _wrong_key(engine: Engine, catalog: Catalog, values: list[Override], chosen:
         base = engine.compose([str(o.input_line) for o in chosen])
     except ERRORS:
         return None
+    check_repeated(catalog, values, choices(base.hydra))
     changes = [o for o in values if o.type is OverrideType.CHANGE]
     return next((m for o in changes if (m := _unknown_key(catalog, base, o))), None)
 
 
 def _unknown_key(catalog: Catalog, base: DictConfig, override: Override) -> str | None:
     key = override.key_or_group
+    if (override.key_or_group in catalog.groups or has(base, key)) and isinstance(override.value(), dict):
+        return _unknown_part(base, override)
     if "/" in key and has(base, key.replace("/", ".")):
         return f"'{override.input_line}': {key} is no group; write {key.replace('/', '.')}=..., with a dot"
     inside = [group for group in catalog.groups if group.startswith(f"{key}/")]
@@ -72,6 +59,8 @@ def _unknown_key(catalog: Catalog, base: DictConfig, override: Override) -> str 
         return f"there is no group '{key}'{hint}"
     if has(base, key):
         return None
+    if key == "scenario.head":
+        return HEAD
     parent, _, last = key.rpartition(".")
     if parent and not has(base, parent):
         top = key.partition(".")[0]
@@ -83,6 +72,20 @@ def _unknown_key(catalog: Catalog, base: DictConfig, override: Override) -> str 
         return unknown_option(parent, last, {str(k): None for k in node} | {"_target_": node["_target_"]})
     names = [str(k) for k in node] if parent else _names(catalog, base)
     return f"there is no key '{key}'{did_you_mean(last, names, f'{parent}.' if parent else '')}"
+
+
+def _unknown_part(base: DictConfig, override: Override) -> str | None:
+    """What is wrong with {...} as a value."""
+    key, value = override.key_or_group.replace("/", "."), override.value()
+    assert isinstance(value, dict)
+    node = OmegaConf.select(base, key)
+    if not isinstance(node, DictConfig):
+        return f"'{override.input_line}': {key} has no options, so {{...}} is no value for it"
+    name = next((str(k) for k in value if k not in node), None)
+    if name is None:
+        return None
+    shown = {str(k): None for k in node} | {"_target_": node.get("_target_", key)}
+    return unknown_option(key, name, shown)
 
 
 def _names(catalog: Catalog, base: DictConfig) -> list[str]:

@@ -2,16 +2,31 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from cl_fisher.cli.catalog import Catalog
-from cl_fisher.cli.engine import ERRORS, Engine, is_basic, is_multirun, job, one_by_one, output_dir, subfolder, typed
-from cl_fisher.cli.mistake import check_typed, explain
+from cl_fisher.cli.engine import (
+    ERRORS,
+    Engine,
+    choices,
+    is_basic,
+    is_multirun,
+    job,
+    one_by_one,
+    output_dir,
+    subfolder,
+    typed,
+)
+from cl_fisher.cli.mistake import explain
+from cl_fisher.cli.override import check_repeated, check_typed
 from cl_fisher.config import validate
 from cl_fisher.error import InputError
+
+NAMES = ("strategy", "benchmark", "dataset", "scenario")
+"""The groups whose choices name a run."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +35,7 @@ class Cell:
 
     overrides: tuple[str, ...]
     cfg: DictConfig
+    choices: dict[str, str]
     folder: str = ""
 
     def distinct(self) -> str:
@@ -53,12 +69,12 @@ def plan(engine: Engine, overrides: Sequence[str], multirun: bool) -> Plan:
         base = engine.compose([*hydra, *(s for o in others for s in _for_base(engine, o))], multirun=True)
     if not (multirun or is_multirun(base)):
         check_typed(Catalog(engine.folders), parsed, multirun=False)
-        return _single(engine, overrides)
+        return _single(engine, overrides, parsed)
     if not is_basic(base):
         with explained(engine, overrides):
             base = engine.compose(overrides, multirun=True)
-        validate(job(base))
-        return Plan(True, tuple(overrides), tuple(overrides), (Cell((), job(base)),), False, output_dir(base, "sweep"))
+        cell = _check(engine, others, base)
+        return Plan(True, tuple(overrides), tuple(overrides), (cell,), False, output_dir(base, "sweep"))
     params = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
     spread = [_spread(engine, o) for o in [*engine.parse(params), *others]]
     cells: list[Cell] = []
@@ -71,29 +87,34 @@ def plan(engine: Engine, overrides: Sequence[str], multirun: bool) -> Plan:
     return Plan(True, tuple(overrides), everything, tuple(cells), True, wanted)
 
 
-def _single(engine: Engine, overrides: Sequence[str]) -> Plan:
+def _single(engine: Engine, overrides: Sequence[str], parsed: Sequence[Override]) -> Plan:
     with explained(engine, overrides):
         cfg = engine.compose(overrides)
-    validate(job(cfg))
-    return Plan(
-        False,
-        tuple(overrides),
-        tuple(overrides),
-        (Cell(tuple(typed(cfg.hydra)), job(cfg)),),
-        True,
-        output_dir(cfg, "run"),
-    )
+    cell = _check(engine, parsed, cfg)
+    return Plan(False, tuple(overrides), tuple(overrides), (cell,), True, output_dir(cfg, "run"))
 
 
 def _compose_cell(engine: Engine, hydra: list[str], own: list[str], number: int) -> tuple[Cell, str | None]:
     try:
+        parsed = engine.parse(own)
+        check_typed(Catalog(engine.folders), parsed, multirun=False)
         with explained(engine, own):
             cfg = engine.compose([*hydra, *own])
-        plain = job(cfg)
-        validate(plain)
+        cell = _check(engine, parsed, cfg)
     except InputError as error:
         raise InputError(f"{error} (cell {number}: {' '.join(own)})" if len(own) > 1 else str(error)) from error
-    return Cell(tuple(typed(cfg.hydra)), plain, subfolder(cfg, number)), output_dir(cfg, "sweep")
+    return replace(cell, folder=subfolder(cfg, number)), output_dir(cfg, "sweep")
+
+
+def _check(engine: Engine, parsed: Sequence[Override], cfg: DictConfig) -> Cell:
+    """A composed job as a cell, once it is right."""
+    chosen, plain = choices(cfg.hydra), job(cfg)
+    check_repeated(Catalog(engine.folders), parsed, chosen)
+    validate(plain)
+    missing = next((group for group in NAMES if group not in chosen), None)
+    if missing is not None:
+        raise InputError(f"{missing}: a run is named by its choice, a file {missing}/NAME.yaml; write {missing}=NAME")
+    return Cell(tuple(typed(cfg.hydra)), plain, {group: chosen[group] for group in NAMES})
 
 
 def _for_base(engine: Engine, override: Override) -> list[str]:
@@ -119,8 +140,8 @@ def _spread(engine: Engine, override: Override) -> str:
     )
     if not values:
         raise InputError(f"'{override.input_line}' names no value at all")
-    choices = ",".join(value or "''" for value in values)
-    return f"{override.get_key_element()}=choice({choices})"
+    written = ",".join(value or "''" for value in values)
+    return f"{override.get_key_element()}=choice({written})"
 
 
 @contextmanager

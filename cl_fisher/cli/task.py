@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cl_fisher.cli.engine import typed
+from cl_fisher.cli.engine import choices, typed
 from cl_fisher.config import register_resolvers, validate
 from cl_fisher.error import InputError, RunError
 
@@ -47,12 +47,9 @@ def _run(cfg: DictConfig, flags: tuple[str, ...]) -> dict[str, Any]:
     folder = Path(hydra.runtime.output_dir)
     cfg.output_dir = str(folder)  # a cell's own, not the multirun's
     again = [str(o) for o in hydra.overrides.task if str(o).partition("=")[0] != "output_dir"]
-    choices = {
-        str(k): str(v) for k, v in hydra.runtime.choices.items() if v is not None and not str(k).startswith("hydra/")
-    }
     command = shlex.join(["cl-fisher", "run", *flags, *again])
     try:
-        result: dict[str, Any] = job.run(cfg, choices, typed(hydra), command)
+        result: dict[str, Any] = job.run(cfg, choices(hydra), typed(hydra), command)
     finally:
         if (folder / "metrics.json").exists():
             report([folder])

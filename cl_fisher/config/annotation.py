@@ -9,6 +9,7 @@ from cl_fisher.config.suggest import did_you_mean
 from cl_fisher.error import InputError
 
 PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+PLURAL = {"int": "whole numbers", "float": "numbers", "bool": "true or false", "str": "texts"}
 SEQUENCES = {"list", "tuple", "Sequence", "Iterable", "Collection"}
 
 
@@ -34,7 +35,7 @@ def allowed(annotation: ast.expr | None, source: Source) -> list[str]:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return allowed(left, source) + allowed(right, source)
         case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
-            return [show(ast.literal_eval(e)) for e in _elements(inner)]
+            return list(dict.fromkeys(show(ast.literal_eval(e)) for e in _elements(inner)))
         case ast.Constant(value=None):
             return ["null"]
         case ast.Name(id="bool"):
@@ -58,9 +59,14 @@ def _elements(node: ast.expr) -> list[ast.expr]:
 
 
 def _first(name: str, value: Any, options: list[ast.expr], source: Source) -> str | None:
-    """None if any option fits; else what the first option says, for null comes last in `Count | None`."""
-    problems = [problem(name, value, o, source) for o in options]
+    """None if any option fits; else what the first one of the value's kind says, list or not."""
+    alike = [o for o in options if _is_sequence(o) is isinstance(value, list)]
+    problems = [problem(name, value, o, source) for o in [*alike, *options]]
     return None if None in problems else problems[0]
+
+
+def _is_sequence(annotation: ast.expr) -> bool:
+    return isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) in SEQUENCES
 
 
 def _subscript(name: str, value: Any, kind: str, inner: ast.expr, source: Source) -> str | None:
@@ -73,11 +79,15 @@ def _subscript(name: str, value: Any, kind: str, inner: ast.expr, source: Source
         return _first(name, value, [*_elements(inner), *none], source)
     if kind not in SEQUENCES:
         return None
+    kinds = [e for e in _elements(inner) if not (isinstance(e, ast.Constant) and e.value is Ellipsis)]
+    fixed = kind == "tuple" and len(kinds) == len(_elements(inner))
+    if fixed and not (isinstance(value, list) and len(kinds) == len(value)):
+        return f"{name}={show(value)}: a list of {len(kinds)} values is wanted"
     if not isinstance(value, list):
         return f"{name}={show(value)}: a list is wanted, such as {name}=[1,2]"
-    kinds = [e for e in _elements(inner) if not (isinstance(e, ast.Constant) and e.value is Ellipsis)]
-    if kind == "tuple" and len(kinds) == len(_elements(inner)) and len(kinds) != len(value):
-        return f"{name}={show(value)}: {len(kinds)} values are wanted"
+    plain = None if fixed else PLURAL.get(ast.unparse(kinds[0]))
+    if plain is not None and not all(_is(v, ast.unparse(kinds[0])) for v in value):
+        return f"{name}={show(value)}: a list of {plain} is wanted"
     pairs = zip(value, kinds if len(kinds) == len(value) else kinds[:1] * len(value), strict=True)
     return next((p for v, k in pairs if (p := problem(name, v, k, source)) is not None), None)
 
@@ -85,7 +95,7 @@ def _subscript(name: str, value: Any, kind: str, inner: ast.expr, source: Source
 def _literal(name: str, value: Any, choices: list[Any]) -> str | None:
     if any(type(value) is type(c) and value == c for c in choices):
         return None
-    texts = [show(c) for c in choices]
+    texts = list(dict.fromkeys(show(c) for c in choices))
     return f"{name}={show(value)} is not one of {', '.join(texts)}{did_you_mean(show(value), texts)}"
 
 

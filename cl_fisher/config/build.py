@@ -53,13 +53,13 @@ def _targets(node: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _check_options(node: Mapping[str, Any]) -> None:
-    from hydra.utils import get_object
+    from hydra._internal.utils import _locate  # hydra.utils.get_object would print lines of its own
 
     target = str(node["_target_"])
     try:
-        wanted = inspect.signature(get_object(target)).parameters
+        wanted = inspect.signature(_locate(target)).parameters
     except ImportError as error:
-        raise InputError(f"there is no '{target}': {' '.join(str(error).split())}") from error
+        raise InputError(f"there is no '{target}': {' '.join(str(error.__cause__ or error).split())}") from error
     except (ValueError, TypeError):  # written in C: it tells no signature
         return
     if any(p.kind is p.VAR_KEYWORD for p in wanted.values()):

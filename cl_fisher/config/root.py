@@ -49,8 +49,8 @@ class Root:
     log_every: Count
     checkpoint: Literal["last", "all", "none"]
     verbosity: Literal[0, 1, 2]
-    data_dir: str
-    output_dir: str | float | None  # a folder may be called 3, or nan
+    data_dir: str | float  # a folder may be called 3, or nan
+    output_dir: str | float | None
 
 
 SCHEMA = {

@@ -8,6 +8,8 @@ from pathlib import Path
 import cl_fisher
 
 PACKAGE = "cl_fisher"
+STAND_INS = {"lightning.": "cl_fisher.config.outside.trainer", "torch.optim.": "cl_fisher.config.outside.optimizer"}
+"""Where the options of targets outside the package are declared, by how a target begins."""
 NO_PARAMETERS = {"ABC", "Protocol", "Generic", "object"}
 
 
@@ -74,8 +76,8 @@ def constant(target: str, name: str) -> object:
 
 
 def signature(target: str) -> Signature | None:
-    """The signature of a function, a class or a dataclass of this package; None where it is not known."""
-    found = locate(target)
+    """The signature of a function, a class or a dataclass of this package, or its stand-in; None if not known."""
+    found = locate(next((own for start, own in STAND_INS.items() if target.startswith(start)), target))
     return None if found is None else _of(*found)
 
 

@@ -1,6 +1,7 @@
 """Is a composed configuration right? All that can be told without importing torch or touching data."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cl_fisher.benchmark.rule import check_split
 from cl_fisher.config.annotation import problem
+from cl_fisher.config.reserved import refusal
 from cl_fisher.config.resolver import register_resolvers
 from cl_fisher.config.root import SCHEMA
 from cl_fisher.config.signature import Signature, constant, signature
@@ -19,6 +21,9 @@ from cl_fisher.error import InputError
 Node = dict[str, Any]
 
 SPLIT = "cl_fisher.benchmark.split.split"
+REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+"""A value that is another key's, such as ${fisher.samples}."""
+HEAD = "scenario.head belongs to scenario=class: the other scenarios leave no choice"
 
 
 def validate(cfg: DictConfig) -> None:
@@ -31,11 +36,16 @@ def validate(cfg: DictConfig) -> None:
     values = resolved(cfg)
     _check_schema(cfg, values)
     for path, node in components(cfg, values):
-        _check_component(path, node)
+        _check_component(cfg, path, node)
+    if "head" in values["scenario"] and values["scenario"]["name"] != "class":
+        raise InputError(HEAD)
     if values["epochs"] is None and values["iterations"] is None:
         raise InputError("epochs and iterations are both null: set one of them")
     _check_split(values)
-    _check_data_dir(Path(values["data_dir"]).expanduser())
+    for key in ("output_dir", "data_dir"):
+        if values[key] == "":
+            raise InputError(f"{key}= is empty: it must name a folder")
+    _check_data_dir(Path(str(values["data_dir"])).expanduser())
 
 
 def resolved(cfg: DictConfig) -> Node:
@@ -82,29 +92,47 @@ def _check_schema(cfg: DictConfig, values: Node) -> None:
                 raise InputError(f"there is no key '{_join(path, key)}'{near}")
 
 
-def _check_component(path: str, node: Node) -> None:
-    wanted = signature(node["_target_"])
-    if wanted is None:
-        return
+def _check_component(cfg: DictConfig, path: str, node: Node) -> None:
+    wanted = signature(str(node["_target_"]))
     for key, value in node.items():
-        if key.startswith("_"):
+        if (reserved := refusal(path, key)) is not None:
+            raise InputError(reserved)
+        if wanted is None or key.startswith("_"):
             continue
         if key not in wanted.parameters and not wanted.open:
-            raise InputError(unknown_option(path, key, node, list(wanted.parameters)))
+            raise InputError(unknown_option(path, key, node))
         if key in wanted.parameters:
-            _check_value(f"{path}.{key}", value, wanted, key)
+            _check_value(_origin(cfg, f"{path}.{key}"), value, wanted, key)
 
 
-def unknown_option(path: str, key: str, node: Node, more: list[str] | None = None) -> str:
-    """The one line about an option that a component does not have. `more`: options that its YAML does not show."""
+def _origin(cfg: DictConfig, name: str) -> str:
+    """The key where a value is written: that of strategy.samples, which is ${fisher.samples}, at fisher.samples."""
+    parent, _, key = name.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    raw = OmegaConf.to_container(node, resolve=False)
+    written = REFERENCE.fullmatch(str(raw.get(key))) if isinstance(raw, dict) else None
+    return name if written is None else _origin(cfg, written[1])
+
+
+def unknown_option(path: str, key: str, node: Node) -> str:
+    """The one line about an option that a component does not have, or that its YAML does not show."""
+    reserved = refusal(path, key)
+    if reserved is not None:
+        return reserved
+    wanted = signature(str(node["_target_"]))
+    named = [] if wanted is None else list(wanted.parameters)
     shown = [k for k in node if not k.startswith("_") and k != key]
-    near = did_you_mean(key, [*shown, *(more or [])], f"{path}.")
+    name = node["_target_"].rpartition(".")[2]
+    if wanted is None or wanted.open or key in named:
+        near = did_you_mean(key, shown, f"{path}.") or ";"
+        return f"{path}.{key} is not in the YAML file{near} if {name} has such an option, write +{path}.{key}=..."
+    near = did_you_mean(key, [*shown, *named], f"{path}.")
     takes = f"it takes {', '.join(shown)}" if shown else "it takes none"
-    return f"{path}.{key}: {node['_target_'].rpartition('.')[2]} has no option '{key}'{near or ';'} {takes}"
+    return f"{path}.{key}: {name} has no option '{key}'{near or ';'} {takes}"
 
 
 def _check_value(name: str, value: Any, wanted: Signature, key: str) -> None:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and "_target_" in value:
         return
     parameter = wanted.parameters[key]
     trouble = problem(name, value, parameter.annotation, parameter.source)
@@ -117,14 +145,18 @@ def _check_split(values: Node) -> None:
     benchmark, n_classes = values["benchmark"], constant(values["dataset"]["_target_"], "N_CLASSES")
     if benchmark["_target_"] == SPLIT and isinstance(n_classes, int):
         how = {key: benchmark[key] for key in ("class_order", "sizes") if key in benchmark}
-        check_split(values["n_tasks"], n_classes, values["scenario"]["name"], **how)
+        scenario = values["scenario"]
+        check_split(values["n_tasks"], n_classes, scenario["name"], head=scenario.get("head", "growing"), **how)
 
 
 def _check_data_dir(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(f"data_dir={path} is not a folder")
-    if path.exists() and not os.access(path, os.R_OK | os.X_OK):
-        raise InputError(f"data_dir={path} cannot be read: permission denied")
+    try:
+        if path.exists() and not path.is_dir():
+            raise InputError(f"data_dir={path} is not a folder")
+        if path.exists() and not os.access(path, os.R_OK | os.X_OK):
+            raise InputError(f"data_dir={path} cannot be read: permission denied")
+    except OSError as error:
+        raise InputError(f"data_dir={path} cannot be read: {error.strerror}") from error
 
 
 def _join(path: str, key: str) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import socket
+from contextlib import suppress
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
@@ -49,13 +50,14 @@ def mnist(name: Literal["MNIST", "FashionMNIST"], data_dir: str | Path) -> DataS
     """
     if name not in MD5:
         raise InputError(f"dataset.name={name} is unknown: it must be one of {', '.join(MD5)}")
-    return _load(name, Path(data_dir).expanduser().absolute() / name / "raw")
+    return _load(name, Path(str(data_dir)).expanduser().absolute() / name / "raw")
 
 
 @lru_cache(maxsize=len(MD5))
 def _load(name: str, folder: Path) -> DataSet:
-    if not _complete(name, folder):
-        _download(name, folder)
+    missing = [file for file, md5 in MD5[name].items() if not _intact(folder / file, md5)]
+    if missing:
+        _download(name, folder, missing)
     return DataSet(train=_read(folder, "train"), test=_read(folder, "t10k"), n_classes=N_CLASSES)
 
 
@@ -63,11 +65,6 @@ def _read(folder: Path, prefix: str) -> Examples:
     images = read_image_file(str(folder / f"{prefix}-images-idx3-ubyte")).unsqueeze(1)
     labels = read_label_file(str(folder / f"{prefix}-labels-idx1-ubyte"))
     return Examples(images, torch.arange(len(images)), labels, scale=255.0)
-
-
-def _complete(name: str, folder: Path) -> bool:
-    """Whether all four files are there, each of them whole."""
-    return all(_intact(folder / file, md5) for file, md5 in MD5[name].items())
 
 
 def _intact(file: Path, md5: str) -> bool:
@@ -87,11 +84,13 @@ def _intact(file: Path, md5: str) -> bool:
     return True
 
 
-def _download(name: str, folder: Path) -> None:
+def _download(name: str, folder: Path, missing: list[str]) -> None:
     """Let torchvision download into a folder beside, then move whole files, so that no process ever sees half a one."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
+    created: list[Path] = []
     try:
+        created += [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=".download-") as root:
             raw = Path(root, name, "raw")
@@ -104,9 +103,13 @@ def _download(name: str, folder: Path) -> None:
                 os.replace(raw / file, folder / file)
     except (RuntimeError, OSError, HTTPException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        what = f"{', '.join(missing)} of {name}" if len(missing) < len(MD5[name]) else name
         raise InputError(
-            f"{name} is not in {folder} and could not be downloaded to it ({reason}): put there the unpacked files "
-            f"{', '.join(MD5[name])}, set data_dir to where {name}/raw is, or use dataset=digits, which needs no files"
+            f"{what} is not in {folder} and could not be downloaded to it ({reason}): put there the unpacked files "
+            f"{', '.join(missing)}, set data_dir to where {name}/raw is, or use dataset=digits, which needs no files"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
+        with suppress(OSError):  # folders that hold something stay: the files, or those of another process
+            for path in created:
+                path.rmdir()

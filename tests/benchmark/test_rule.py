@@ -13,7 +13,7 @@ from cl_fisher.error import InputError
         (5, 10, "task", [2, 2, 2, 2, 2]),
         (3, 10, "task", [4, 3, 3]),
         (4, 10, "class", [3, 3, 2, 2]),
-        (10, 10, "class", [1] * 10),
+        (9, 10, "class", [2] + [1] * 8),
         (2, 10, "domain", [5, 5]),
         (1, 10, "domain", [10]),
         (3, 9, "domain", [3, 3, 3]),
@@ -21,6 +21,12 @@ from cl_fisher.error import InputError
 )
 def test_even_sizes(n_tasks, n_classes, scenario, expected):
     assert check_split(n_tasks, n_classes, scenario) == expected
+
+
+def test_one_class_a_task_needs_a_full_head():
+    assert check_split(10, 10, "class", head="full") == [1] * 10
+    assert check_split(2, 10, "class", sizes=[1, 3], head="full") == [1, 3]
+    assert check_split(2, 10, "class", sizes=[3, 1]) == [3, 1]
 
 
 def test_explicit_sizes_and_order_may_leave_classes_out():
@@ -33,7 +39,10 @@ def test_explicit_sizes_and_order_may_leave_classes_out():
     ("arguments", "words"),
     [
         ((6, 10, "task"), "nothing to tell apart.*at most 5"),
-        ((11, 10, "class"), "at least one class; n_tasks can be at most 10"),
+        ((11, 10, "class"), "at least one class; n_tasks can be at most 9"),
+        ((11, 10, "class", "random", None, "full"), "at least one class; n_tasks can be at most 10"),
+        ((10, 10, "class"), r"first task.*at least two classes.*scenario\.head=full.*n_tasks can be at most 9"),
+        ((2, 10, "class", "random", [1, 3]), r"sizes=\[1, 3\].*first task needs.*scenario\.head=full"),
         ((3, 10, "domain"), r"same number of classes.*one of \[1, 2, 5\]"),
         ((5, 9, "domain"), r"one of \[1, 3\]"),
         ((2, 10, "task", [1, 2, 3]), "at most 1"),

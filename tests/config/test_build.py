@@ -88,10 +88,12 @@ def test_a_value_that_a_foreign_target_refuses_is_the_users_mistake(package):
     assert isinstance(caught.value, InputError) is (package == "foreign")
 
 
-@pytest.mark.parametrize("target", ["cl_fisher.absent.X", "surely_absent.X"])
-def test_a_target_that_does_not_exist(target):
-    with pytest.raises(InputError, match=f"there is no '{target}'"):
+@pytest.mark.parametrize("target", ["cl_fisher.absent.X", "surely_absent.X", "fractions.Absent"])
+def test_a_target_that_does_not_exist(target, caplog):
+    with pytest.raises(InputError, match=f"^there is no '{target}'") as caught:
         build({"_target_": target})
+    assert "\n" not in str(caught.value)
+    assert caplog.records == [], "Hydra has nothing to say beside it"
 
 
 def test_targets_without_a_signature():

@@ -40,7 +40,7 @@ SOURCE = """
         number: int, real: float, flag: bool, text: str, colour: Colour, quoted: "Count", both: str | Stranger,
         widths: Sequence[Count], pair: tuple[float, float], many: tuple[int, ...], either: Optional[int],
         union: Union[int, str], noted: Annotated[int, "a note"], loose, far: Imported, null: None,
-        listed: Literal["auto", True, False] | None, weird: Stranger[int],
+        listed: Literal["auto", True, False] | None, mixed: str | Sequence[int], weird: Stranger[int],
     ): ...
 """
 OTHER = """
@@ -84,11 +84,20 @@ def test_what_cannot_be_read_is_left_alone(target):
     assert signature(target) is None
 
 
+def test_targets_outside_the_package_have_stand_ins(monkeypatch):
+    monkeypatch.undo()
+    module.source_of.cache_clear()
+    for target, option in (("lightning.pytorch.Trainer", "precision"), ("torch.optim.SGD", "lr")):
+        found = signature(target)
+        assert option in found.parameters
+        assert found.open
+
+
 GOOD = [
     ("number", 3), ("real", 3), ("real", 0.5), ("flag", False), ("text", "x"), ("colour", "red"), ("quoted", 1),
     ("both", 3), ("widths", []), ("widths", [1, 2]), ("pair", [0.9, 1]), ("many", [1, 2, 3]), ("either", None),
     ("either", 1), ("union", "x"), ("noted", 3), ("loose", object()), ("far", "a"), ("null", None), ("listed", True),
-    ("listed", None), ("weird", 3),
+    ("listed", None), ("weird", 3), ("mixed", "x"), ("mixed", [1]),
 ]  # fmt: skip
 BAD = [
     ("number", 3.0, "a whole number"), ("number", True, "a whole number"), ("number", None, "number=null"),
@@ -96,7 +105,9 @@ BAD = [
     ("flag", "no", "true or false"),
     ("text", 3, "text is wanted"), ("colour", "rad", "did you mean 'red'"), ("quoted", 0, "at least 1"),
     ("quoted", None, "quoted=null"), ("widths", 400, "widths=[1,2]"), ("widths", [1, 0], "at least 1"),
-    ("pair", [0.9], "2 values"), ("pair", [0.9, "x"], "a number"), ("many", ["x"], "a whole number"),
+    ("pair", 3, "2 values"), ("pair", [0.9], "2 values"), ("pair", [0.9, "x"], "a number"),
+    ("many", ["x"], "many=['x']: a list of whole numbers"),
+    ("mixed", 3, "text is wanted"), ("mixed", [1, 2.5], "mixed=[1, 2.5]: a list of whole numbers"),
     ("either", "x", "a whole number"), ("union", 0.5, "a whole number"), ("noted", "x", "a whole number"),
     ("far", "c", "one of a, b"), ("null", 3, "null is wanted"), ("listed", 1, "one of auto, true, false"),
 ]  # fmt: skip

@@ -78,7 +78,8 @@ def test_the_scenario_names_are_read_from_their_file(cfg):
     ("overrides", "message"),
     [
         (["benchmark=split", "n_tasks=6"], "n_tasks can be one of"),
-        (["benchmark=split", "scenario=class", "n_tasks=11"], "at most 10"),
+        (["benchmark=split", "scenario=class", "n_tasks=11"], "at most 9"),
+        (["benchmark=split", "scenario=class", "n_tasks=11", "scenario.head=full"], "at most 10"),
         (["benchmark=split", "scenario=class", "benchmark.sizes=[5,5]"], "sizes"),
     ],
 )

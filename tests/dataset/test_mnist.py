@@ -110,7 +110,23 @@ def test_missing_without_network_is_one_line_that_says_what_to_do(tmp_path, capf
     for wanted in [*FILES, str(tmp_path / "new" / name / "raw"), "dataset=digits", "no network"]:
         assert wanted in message
     assert capfd.readouterr() == ("", "")
-    assert list((tmp_path / "new" / name / "raw").iterdir()) == [], "a failed download leaves nothing behind"
+    assert list(tmp_path.iterdir()) == [], "a failed download leaves nothing behind"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_missing_file_is_named(tmp_path, raw, file):
+    (raw / file).unlink()
+    with pytest.raises(InputError, match=f"^{file} of MNIST is not in") as error:
+        mnist("MNIST", tmp_path)
+    assert not [other for other in FILES if other != file and other in one_line(error)]
+    assert len(list(raw.iterdir())) == 3
+
+
+@pytest.mark.usefixtures("raw")
+def test_a_folder_may_look_like_a_number(tmp_path, monkeypatch):
+    (tmp_path / "MNIST").rename((tmp_path / "3").mkdir() or tmp_path / "3" / "MNIST")
+    monkeypatch.chdir(tmp_path)
+    assert len(mnist("MNIST", 3).train) == 5
 
 
 def test_packed_files_are_unpacked_without_network(tmp_path, contents, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from argcomplete.completers import DirectoriesCompleter
 
-from cl_fisher.cli.folder import RESULTS
+from cl_fisher.cli.folder import RESULTS, check_writable
 from cl_fisher.cli.parser import Parser
 from cl_fisher.error import InputError
 
@@ -34,6 +34,9 @@ def main(args: argparse.Namespace) -> int:
             raise InputError(f"there is no folder {folder}")
         if not any((folder / name).exists() for name in RESULTS):
             raise InputError(f"{folder} is neither a run nor a multirun: it holds no {' or '.join(RESULTS)}")
+    if args.out is not None or len(args.folders) == 1:
+        out = args.out or args.folders[0]
+        check_writable(out, f"the report goes to {out}")
     from rich.console import Console
 
     from cl_fisher.reporting.report import write_report

@@ -34,7 +34,11 @@ class Curves:
     """
 
     def __init__(self) -> None:
-        self._trained_on = 0
+        self.trained_on = 0
+
+    def after(self, matrix: list[Any]) -> list[int] | None:
+        """The task that each row comes after, where it is not 1, 2, ...: as `accuracy_heatmap` takes it."""
+        return [self.trained_on] if len(matrix) == 1 else None
 
     def points(self, event: Event) -> Points | None:
         """The points of an event, without undefined values; None if it has none."""
@@ -46,11 +50,11 @@ class Curves:
                 fisher = {f"fisher/{key}": event.values.get(key) for key in ("trace", "seconds", "bytes")}
                 return Points("task", event.task, defined(fisher))
             case Evaluated():
-                self._trained_on = event.after_task
+                self.trained_on = event.after_task
                 row = {f"{event.split}/acc/task_{task}": acc for task, acc in enumerate(event.accuracy, start=1)}
                 return Points("task", event.after_task, defined(row))
             case TaskEnded():
-                return Points("task", self._trained_on, final(event.summary))
+                return Points("task", self.trained_on, final(event.summary))
         return None
 
 

@@ -62,6 +62,8 @@ class TensorBoardLogger:
         from cl_fisher.reporting.plot import accuracy_heatmap
 
         if matrix := event.summary.get("accuracy"):
-            writer.add_figure("accuracy_matrix", accuracy_heatmap(matrix), len(matrix))
+            writer.add_figure(
+                "accuracy_matrix", accuracy_heatmap(matrix, after=self._curves.after(matrix)), len(matrix)
+            )
         writer.close()
         self._writer = None

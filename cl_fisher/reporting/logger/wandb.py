@@ -17,6 +17,7 @@ from cl_fisher.reporting.logger.scalar import AXIS, Curves, final
 if TYPE_CHECKING:
     import wandb
 
+MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 INIT_SECONDS = 15.0
 FINISH_SECONDS = 60.0
 
@@ -69,6 +70,7 @@ class WandbLogger:
         self._id, self._step = state["id"], state["step"]
 
     def _start(self, event: RunStarted) -> "wandb.Run | None":
+        _correct_environment()
         if os.environ.get("WANDB_MODE") == "disabled":
             return None
         import wandb
@@ -110,14 +112,14 @@ class WandbLogger:
     def _end(self, run: "wandb.Run", event: RunEnded) -> None:
         try:
             if matrix := event.summary.get("accuracy"):
-                run.log(_matrix(matrix))
+                run.log(_matrix(matrix, self._curves.after(matrix)))
             run.summary.update({"status": event.status, **final(event.summary)})
         finally:
             run.finish(exit_code=0 if event.status == "finished" else 1)
             self._run = None
 
 
-def _matrix(accuracy: list[Any]) -> dict[str, Any]:
+def _matrix(accuracy: list[Any], after: list[int] | None) -> dict[str, Any]:
     """The accuracy matrix as table and as image."""
     import wandb
     from PIL import Image
@@ -126,7 +128,7 @@ def _matrix(accuracy: list[Any]) -> dict[str, Any]:
 
     columns: list[str | int] = [f"task_{task}" for task in range(1, len(accuracy[0]) + 1)]
     png = io.BytesIO()  # wandb would take the figure itself only with pyplot imported
-    accuracy_heatmap(accuracy).savefig(png, format="png", dpi=150)
+    accuracy_heatmap(accuracy, after=after).savefig(png, format="png", dpi=150)
     return {
         "accuracy_matrix": wandb.Table(columns=columns, data=accuracy),
         "accuracy_heatmap": wandb.Image(Image.open(png)),
@@ -149,12 +151,23 @@ def _settings() -> "wandb.Settings":
     )
 
 
+def _correct_environment() -> None:
+    """Put right a WANDB_MODE that wandb would stumble over wherever it reads it: one that is empty or unknown."""
+    wanted = os.environ.get("WANDB_MODE")
+    if wanted is None or wanted in MODES:
+        return
+    del os.environ["WANDB_MODE"]
+    if wanted:
+        os.environ["WANDB_MODE"] = "offline"
+        _note(f"WANDB_MODE={wanted} is not one of {', '.join(MODES[:3])}; recording offline")
+
+
 def _mode() -> str:
     """WANDB_MODE, if set; else online for a user who is logged in, which is found out without asking or network."""
     import wandb
 
     wanted = os.environ.get("WANDB_MODE")
-    if wanted not in (None, "", "online"):
+    if wanted not in (None, "online"):
         return wanted
     wandb.setup(wandb.Settings(silent=True))
     try:

@@ -84,6 +84,13 @@ def test_a_multirun_is_listed_before_it_starts_and_compared_at_the_end(cli, jobs
     ]
     assert cells[1]["folder"] == "001_fisher_estimator=exact,n_tasks=2,seed=1,strategy=ewc"
     assert [c["overrides"] for c in cells] == [job["overrides"] for job in jobs.ran]
+    assert cells[3]["choices"] == {
+        "strategy": "joint",
+        "benchmark": "permuted",
+        "dataset": "digits",
+        "scenario": "domain",
+        "seed": 1,
+    }
     assert jobs.ran[3]["overrides"] == ["strategy=joint", "seed=1", "n_tasks=2", "fisher/estimator=exact"]
     assert jobs.ran[3]["command"] == "cl-fisher run strategy=joint seed=1 n_tasks=2 fisher/estimator=exact"
     assert jobs.reported == [[job["folder"]] for job in jobs.ran] + [[tmp_path / "sweep"]]
@@ -295,7 +302,14 @@ ConfigStore.instance().store(group="hydra/sweeper", name="made_up", node={"_targ
 def test_help_says_what_can_be_typed(cli):
     status, out, _ = cli("run", "--help")
     assert status == 0
-    for text in ("outputs/run/", "cumulative, ewc*, finetune", "n_tasks=5", "optimizer steps per task", "--cfg job"):
+    for text in (
+        "outputs/run/",
+        "cumulative, ewc*, finetune",
+        "n_tasks=5",
+        "optimizer steps per task",
+        "--cfg job",
+        "+trainer.",
+    ):
         assert text in out
 
 

@@ -197,6 +197,18 @@ def test_mode(monkeypatch, capsys, variable, logged_in, mode, note):
     assert note in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("mode", "note"),
+    [("", ""), ("of", "wandb: WANDB_MODE=of is not one of online, offline, disabled; recording offline\n")],
+)
+def test_a_mode_that_wandb_does_not_know(tmp_path, events, monkeypatch, capsys, mode, note):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setattr(wandb, "login", lambda **_: False)
+    record(tmp_path / "run", events)
+    assert capsys.readouterr().err == note
+    assert read(tmp_path / "run").exit_code == 0
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
