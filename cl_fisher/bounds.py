@@ -17,7 +17,6 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from cl_fisher.error import InputError
 
-
 _HUGE = 1e18  # a bound that no text needs to mention until it is crossed
 
 
