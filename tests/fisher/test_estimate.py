@@ -458,11 +458,15 @@ class Named(nn.Module):
         return self.out(self.norm(batch.pop("x")) * batch["times"] + batch["shift"])
 
 
-def test_inputs_may_be_structures():
+@pytest.mark.parametrize(
+    "budget", [2**28, 7000]
+)  # bytes; the second is enough for six examples, as many as `shift` has entries
+def test_inputs_may_be_structures(monkeypatch, budget):
+    monkeypatch.setattr("cl_fisher.fisher.estimate._BYTES", budget)
     torch.manual_seed(0)
-    model, x = Named().double(), torch.randn(5, 6, dtype=torch.float64)
+    model, x = Named().double(), torch.randn(9, 6, dtype=torch.float64)
     shift = torch.randn(6, dtype=torch.float64)
-    fisher = estimate_fisher(model, [({"x": x, "mask": None, "times": 2, "shift": shift}, Y.repeat(2)[:5])])
+    fisher = estimate_fisher(model, [({"x": x, "mask": None, "times": 2, "shift": shift}, Y.repeat(3))])
 
     class Plain(nn.Module):
         def __init__(self):
