@@ -455,18 +455,18 @@ class Named(nn.Module):
 
     def forward(self, batch):
         assert batch["mask"] is None
-        return self.out(self.norm(batch.pop("x")) * batch["times"] + batch["shift"])
+        return self.out(self.norm(batch.pop("x")) * batch["times"] * batch["scale"])
 
 
 @pytest.mark.parametrize(
     "budget", [2**28, 7000]
-)  # bytes; the second is enough for six examples, as many as `shift` has entries
+)  # bytes; the second is enough for six examples, as many as `scale` has entries
 def test_inputs_may_be_structures(monkeypatch, budget):
     monkeypatch.setattr("cl_fisher.fisher.estimate._BYTES", budget)
     torch.manual_seed(0)
     model, x = Named().double(), torch.randn(9, 6, dtype=torch.float64)
-    shift = torch.randn(6, dtype=torch.float64)
-    fisher = estimate_fisher(model, [({"x": x, "mask": None, "times": 2, "shift": shift}, Y.repeat(3))])
+    scale = torch.randn(6, dtype=torch.float64)
+    fisher = estimate_fisher(model, [({"x": x, "mask": None, "times": 2, "scale": scale}, Y.repeat(3))])
 
     class Plain(nn.Module):
         def __init__(self):
@@ -474,7 +474,7 @@ def test_inputs_may_be_structures(monkeypatch, budget):
             self.inner = model
 
         def forward(self, x):
-            return self.inner({"x": x, "mask": None, "times": 2, "shift": shift})
+            return self.inner({"x": x, "mask": None, "times": 2, "scale": scale})
 
     torch.testing.assert_close(flat(fisher.diagonal()), brute_force(Plain(), x).diagonal(), rtol=1e-10, atol=1e-12)
 
