@@ -18,8 +18,8 @@ from cl_fisher.metric.continual import summary
 class Ledger:
     """Takes note of evaluations and of where the time goes; all of it survives a resume."""
 
-    def __init__(self, n_tasks: int, joint: bool) -> None:
-        self.n_tasks, self.joint = n_tasks, joint
+    def __init__(self, joint: bool) -> None:
+        self.joint = joint
         self.rows: dict[str, list[list[float | None]]] = {"test": [], "validation": []}
         self.at_initialisation: dict[str, list[float | None]] = {}
         self.seconds = {"train": 0.0, "fisher": 0.0, "eval": 0.0, "total": 0.0}

@@ -75,13 +75,14 @@ class Stream:
         self.sequence, self.model, self.strategy, self.settings = sequence, model, strategy, settings
         self.module = ContinualModule(model, strategy)
         self.phases = phases_of(sequence, strategy)
-        self.ledger = Ledger(len(sequence.tasks), joint=strategy.trains_on == "all")
+        self.ledger = Ledger(joint=strategy.trains_on == "all")
         self.done = 0
         self.global_step = 0
         self._make_optimizer, self._make_trainer = optimizer, trainer
         self._optimizer: Optimizer | None = None
         self._listeners, self._directory, self._about = list(listeners), directory, about or {}
         self._started = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._versions = versions()
 
     def run(self, started: RunStarted) -> dict[str, Any]:
         """Train what is left of the sequence; returns the final summary. `started` is handed to the listeners first.
@@ -91,11 +92,13 @@ class Stream:
         """
         self.send(started)
         try:
-            with self.ledger.clock("total"):
-                if self.done == 0:
+            if self.done == 0:
+                with self.ledger.clock("total"):
                     self._evaluate(after_task=0, seen=0)
-                for phase in self.phases[self.done :]:
+            for phase in self.phases[self.done :]:
+                with self.ledger.clock("total"):  # one by one: each task's summary and checkpoint hold what it took
                     self._train_and_evaluate(phase)
+                self._keep(phase)
         except BaseException as error:
             interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
             reason = "interrupted" if interrupted else str(error) or type(error).__name__
@@ -117,6 +120,8 @@ class Stream:
         self._consolidate(phase)
         self._evaluate(after_task=phase.seen, seen=phase.seen)
         self.done = phase.number
+
+    def _keep(self, phase: Phase) -> None:
         self.send(TaskEnded(phase.number, self.global_step, self.summary("running")))
         if self._directory is not None:
             checkpoint.save(self._directory / "checkpoints", phase.number, self.state_dict(), self.settings.checkpoint)
@@ -228,7 +233,7 @@ class Stream:
             "peak_memory_bytes": peak_memory_bytes(),
             "state_bytes": _bytes(self.strategy.state_dict()),
             "started": self._started,
-            "versions": versions(),
+            "versions": self._versions,
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -42,6 +42,15 @@ def test_events_come_in_order(make_stream):
     assert stream.recorder.events[-1].summary == summary
 
 
+def test_the_total_of_seconds_is_up_to_date_after_every_task(make_stream):
+    """Also in the checkpoint, so that a resumed run adds to it."""
+    stream = ended(make_stream())
+    totals = [e.summary["seconds"] for e in stream.recorder.of(TaskEnded)] + [stream.summary("finished")["seconds"]]
+    for seconds in totals:
+        assert seconds["total"] >= seconds["train"] + seconds["fisher"] + seconds["eval"] - 0.002 > 0
+    assert totals[0]["total"] < totals[1]["total"]
+
+
 def test_penalty_is_zero_in_task_one_and_not_after(make_stream):
     stream = make_stream()
     stream.run(STARTED)
