@@ -87,7 +87,7 @@ def estimate_fisher(
     with undisturbed(model):
         model = _precise(model)
         trainable = _trainable(model)
-        accumulator = structure_.accumulator(trainable)
+        accumulator = structure_.accumulator(model, trainable)
         work = _Pass(model, trainable, likelihood_, estimator_, _class_list(classes), accumulator)
         for inputs, targets, index in limited(batches, samples, next(iter(trainable.values()))):
             work.add(inputs, targets, Draws(seed, index))

@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from cl_fisher.error import InputError
 from cl_fisher.fisher.structure.diagonal import Diagonal
+from cl_fisher.fisher.structure.direct_sum import DirectSum
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 
-MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in (Diagonal,)}
+MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in (Diagonal, DirectSum)}
 
 
 def load_fisher(path: str | Path) -> FisherMatrix:
@@ -28,6 +32,30 @@ def load_fisher(path: str | Path) -> FisherMatrix:
                 raise InputError(f"{path}: a safetensors file, but not one that holds a Fisher of cl_fisher")
             about = json.loads(header)
             tensors = {name: file.get_tensor(name) for name in about["names"]}
+            error = {
+                name.removeprefix("standard_error/"): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - not a mapping
+                if name.startswith("standard_error/") and name not in tensors
+            }
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from error
-    return MATRICES[about["structure"]].from_tensors(tensors, about["info"])
+    matrix = restored(about["kind"], tensors, about["info"], about["form"])
+    return replace(matrix, standard_error=error or None)
+
+
+def restored(
+    kind: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any], form: Mapping[str, Any]
+) -> FisherMatrix:
+    """The matrix that gave these tensors and this form."""
+    if kind != DirectSum.kind:
+        return MATRICES[kind].from_tensors(tensors, info, form)
+    blocks = [
+        restored(
+            block["kind"],
+            {name.partition("/")[2]: t for name, t in tensors.items() if name.partition("/")[0] == str(i)},
+            block["info"],
+            block["form"],
+        )
+        for i, block in enumerate(form["blocks"])
+    ]
+    return DirectSum(tuple(blocks), tuple(form["names"]), info=info)

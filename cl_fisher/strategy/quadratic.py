@@ -8,20 +8,23 @@ from torch import Tensor, nn
 
 from cl_fisher.error import RunError
 from cl_fisher.fisher import FisherMatrix
-from cl_fisher.fisher.storage import MATRICES
+from cl_fisher.fisher.storage import restored
 
 
 class QuadraticPenalty:
-    """(theta - centre)^T precision (theta - centre) + constant, over parameters matched by name.
+    """d^T precision d + 2 linear^T d + constant, with d = theta - centre, over parameters matched by name.
 
-    The sum over tasks of (theta - theta_t)^T F_t (theta - theta_t) is one: squares are completed as tasks come. The
-    factor strength/2 is the caller's. Parameters may be added, grow, be frozen and be freed between tasks: where a task
-    says nothing of a parameter its precision is zero.
+    The sum over tasks of (theta - theta_t)^T F_t (theta - theta_t) is one. Where the square can be completed (diagonal)
+    there is no linear term; else the centre is the last task's optimum, so that near it nothing cancels. The factor
+    strength/2 is the caller's. Parameters may be added, grow, be frozen and be freed between tasks: where a task says
+    nothing of a parameter its precision is zero.
     """
 
     def __init__(self) -> None:
         self.precision: FisherMatrix | None = None
         self.centre: dict[str, Tensor] = {}
+        self.linear: dict[str, Tensor] = {}
+        """Empty: zero."""
         self.constant = 0.0
         self.n_tasks = 0
         self._alive: bool | None = None
@@ -32,17 +35,25 @@ class QuadraticPenalty:
         anchor = self._take_in(fisher, model)
         if self.precision is None:
             self.precision, self.centre = fisher, anchor
-        else:
-            self.precision, self.centre, constant = self.precision.complete_square(
-                self.centre, fisher.grown(anchor), anchor
-            )
+            return
+        fisher = fisher.grown(anchor)
+        if square := self.precision.complete_square(self.centre, fisher, anchor):
+            self.precision, self.centre, constant = square
             self.constant += constant
+            return
+        delta = {name: a - self.centre[name] for name, a in anchor.items()}
+        self.constant = self._value(delta)
+        slope = self.precision.mv(delta)
+        self.linear = {name: g + self.linear[name] if self.linear else g for name, g in slope.items()}
+        self.precision, self.centre = self.precision.merged(fisher), anchor
 
     @torch.no_grad()
     def move(self, fisher: FisherMatrix, model: nn.Module, gamma: float) -> None:
         """One penalty at the last optimum: precision = gamma * old + new, centre = the weights now."""
         anchor = self._take_in(fisher, model)
-        self.precision = fisher if self.precision is None else gamma * self.precision + fisher.grown(anchor)
+        if self.precision is not None:
+            fisher = (gamma * self.precision).merged(fisher.grown(anchor))
+        self.precision = fisher
         self.centre = anchor
 
     @torch.no_grad()
@@ -52,7 +63,12 @@ class QuadraticPenalty:
             return 0.0
         weights = self._weights(model)
         delta = {name: weights[name] - c for name, c in self.centre.items()}
-        return float(self.precision.quadratic(delta)) + self.constant
+        return self._value(delta)
+
+    def _value(self, delta: Mapping[str, Tensor]) -> float:
+        assert self.precision is not None
+        slope = sum(float(g.flatten().dot(delta[name].flatten())) for name, g in self.linear.items())
+        return float(self.precision.quadratic(delta)) + 2 * slope + self.constant
 
     @torch.no_grad()
     def add_gradient(self, model: nn.Module, strength: float, parameters: Iterable[nn.Parameter] | None = None) -> None:
@@ -76,10 +92,12 @@ class QuadraticPenalty:
         moved = torch._foreach_sub([weights[n] for n in names], [self.centre[n] for n in names])
         delta = dict(zip(names, moved, strict=True))
         self.precision.add_product_(gradients, delta, strength)
+        if self.linear:
+            torch._foreach_add_([gradients[n] for n in names], [self.linear[n] for n in names], alpha=strength)
 
     def largest_eigenvalue(self) -> float:
         """Of the precision; 0.0 before the first task."""
-        return 0.0 if self.precision is None else float(self.precision.eigenvalues()[0])
+        return 0.0 if self.precision is None else self.precision.largest_eigenvalue()
 
     def _check_alive(self) -> None:
         if self._alive is None:
@@ -122,13 +140,9 @@ class QuadraticPenalty:
                     f"{tuple(c.shape)}: it may grow, not shrink"
                 )
         self.precision = self.precision.to(weights).grown(weights)
-        centre = {}
-        for name, w in weights.items():
-            centre[name] = w.clone()
-            if name in self.centre:
-                old = self.centre[name]
-                centre[name][tuple(slice(n) for n in old.shape)] = old.to(w)
-        self.centre = centre
+        self.centre = {name: _grown(self.centre.get(name), w.clone()) for name, w in weights.items()}
+        if self.linear:
+            self.linear = {name: _grown(self.linear.get(name), torch.zeros_like(w)) for name, w in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Precision, centre, constant and count."""
@@ -136,8 +150,9 @@ class QuadraticPenalty:
         return {
             "precision": None
             if kept is None
-            else {"kind": kept.kind, "tensors": kept.tensors(), "info": dict(kept.info)},
+            else {"kind": kept.kind, "tensors": kept.tensors(), "info": dict(kept.info), "form": kept.form()},
             "centre": dict(self.centre),
+            "linear": dict(self.linear),
             "constant": self.constant,
             "n_tasks": self.n_tasks,
         }
@@ -145,8 +160,16 @@ class QuadraticPenalty:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo `state_dict`."""
         kept = state["precision"]
-        self.precision = None if kept is None else MATRICES[kept["kind"]].from_tensors(kept["tensors"], kept["info"])
+        self.precision = None if kept is None else restored(**kept)
         self.centre = dict(state["centre"])
+        self.linear = dict(state["linear"])
         self.constant = state["constant"]
         self.n_tasks = state["n_tasks"]
         self._alive = None
+
+
+def _grown(old: Tensor | None, new: Tensor) -> Tensor:
+    """`new`, with what was known in its first rows."""
+    if old is not None:
+        new[tuple(slice(n) for n in old.shape)] = old.to(new)
+    return new

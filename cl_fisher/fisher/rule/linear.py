@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cl_fisher.fisher.rule.rule import Rule
-
-_CHUNK_BYTES = 8 * 2**20  # per-example weight gradients of a sequence: squares are memory-bound, so stay near the cache
+from cl_fisher.fisher.rule.rule import CHUNK_BYTES, Rule, stacked
 
 
 class LinearRule(Rule):
@@ -19,6 +17,27 @@ class LinearRule(Rule):
         """G^T X and the sum of G."""
         g, x = gradient.flatten(0, -2), inputs.flatten(0, -2)
         return {"weight": g.T @ x} | ({} if module.bias is None else {"bias": g.sum(0)})
+
+    def per_example(self, module: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        """G_n^T X_n and the sum of G_n over positions."""
+        g, x = self.row_gradients(module, gradient), self.rows(module, inputs)
+        return {"weight": torch.bmm(g.mT, x)} | ({} if module.bias is None else {"bias": g.sum(1)})
+
+    def is_matrix(self, module: nn.Module) -> bool:  # noqa: ARG002
+        """It is one."""
+        return True
+
+    def rows(self, module: nn.Module, inputs: Tensor) -> Tensor:  # noqa: ARG002
+        """The inputs, positions flattened."""
+        return inputs[:, None] if inputs.dim() == 2 else inputs.flatten(1, -2)
+
+    def row_gradients(self, module: nn.Module, gradient: Tensor) -> Tensor:  # noqa: ARG002
+        """The gradients, positions flattened."""
+        return gradient[:, None] if gradient.dim() == 2 else gradient.flatten(1, -2)
+
+    def merged(self, tensors: list[Tensor]) -> Tensor:
+        """A sequence of the calls."""
+        return stacked(tensors)
 
     def squares(self, module: nn.Module, inputs: Tensor, gradients: list[Tensor]) -> dict[str, Tensor]:
         """For vectors (sum_v G_v^2)^T X^2, one product for all columns; sequences sum positions before squaring."""
@@ -36,7 +55,7 @@ class LinearRule(Rule):
 def _sequence_squares(x: Tensor, gradients: list[Tensor]) -> Tensor:
     """Sum over n and v of (G_vn^T X_n)^2, with x [N, S, K] and each gradient [N, S, O]: [O, K]."""
     total = x.new_zeros(gradients[0].shape[-1], x.shape[-1])
-    chunk = max(1, _CHUNK_BYTES // (total.numel() * total.element_size()))
+    chunk = max(1, CHUNK_BYTES // (total.numel() * total.element_size()))
     for g in gradients:
         for g_part, x_part in zip(g.split(chunk), x.split(chunk), strict=True):
             total += torch.bmm(g_part.transpose(1, 2), x_part).square_().sum(0)

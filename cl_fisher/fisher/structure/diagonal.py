@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_fisher.fisher.rule.rule import LayerUse
 from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
@@ -133,8 +133,8 @@ class Diagonal(FisherMatrix):
         return dict(self.entries)
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> Self:
-        """Undo `tensors`."""
+    def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any], form: Mapping[str, Any]) -> Self:  # noqa: ARG003
+        """Undo `tensors`; there is nothing else."""
         return cls(dict(tensors), info=info)
 
 
@@ -156,7 +156,11 @@ class DiagonalAccumulator(Accumulator):
         for name, g in gradients.items():
             self._sum[name] += _wide(g.square().sum((0, 1)))
 
-    def finish(self, n_examples: int, info: Mapping[str, Any]) -> Diagonal:
+    def sums(self) -> list[Tensor]:
+        """The sums of squares."""
+        return list(self._sum.values())
+
+    def finish(self, n_examples: float, info: Mapping[str, Any]) -> Diagonal:
         """The mean, in the parameters' own type and place."""
         return Diagonal({name: (s / n_examples).to(self._like[name]) for name, s in self._sum.items()}, info=info)
 
@@ -164,6 +168,6 @@ class DiagonalAccumulator(Accumulator):
 class DiagonalStructure(Structure):
     """Keep the diagonal (Kirkpatrick et al. 2017, eq. 3)."""
 
-    def accumulator(self, parameters: Mapping[str, Tensor]) -> DiagonalAccumulator:
+    def accumulator(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> DiagonalAccumulator:  # noqa: ARG002
         """Zeros for every parameter."""
         return DiagonalAccumulator(parameters)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,6 +27,8 @@ class FisherMatrix(ABC):
 
     info: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     """Where it comes from: estimator, structure, samples, likelihood, seed."""
+    standard_error: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
+    """Of each entry of the diagonal, if it was asked for."""
 
     @abstractmethod
     def mv(self, vector: Parameters) -> dict[str, Tensor]:
@@ -78,15 +81,33 @@ class FisherMatrix(ABC):
     def __rmul__(self, factor: float) -> Self:
         return self * factor
 
-    @abstractmethod
-    def complete_square(
-        self, centre: Parameters, other: Self, other_centre: Parameters
-    ) -> tuple[Self, dict[str, Tensor], float]:
-        """(x-a)^T F (x-a) + (x-b)^T G (x-b) as (x-c)^T H (x-c) + k: the matrix H, its centre c and the constant k."""
+    def merged(self, other: Self) -> Self:
+        """The sum in the memory of one: exact, or the best approximation with `info["merge_error"]` telling its error.
 
-    @abstractmethod
+        The error is relative, in Frobenius norm, over all merges so far.
+        """
+        return self + other
+
+    def complete_square(
+        self,
+        centre: Parameters,  # noqa: ARG002
+        other: Self,  # noqa: ARG002
+        other_centre: Parameters,  # noqa: ARG002
+    ) -> tuple[Self, dict[str, Tensor], float] | None:
+        """(x-a)^T F (x-a) + (x-b)^T G (x-b) as (x-c)^T H (x-c) + k: the matrix H, its centre c and the constant k.
+
+        None where finding c is not cheap and exact.
+        """
+        return None
+
     def add_product_(self, target: Parameters, delta: Parameters, factor: float) -> None:
-        """Target += factor * F delta, in place: the gradient of a penalty, in the fewest passes over memory."""
+        """Target += factor * F delta, in place: the gradient of a penalty."""
+        for name, product in self.mv(delta).items():
+            target[name].add_(product.to(target[name].dtype), alpha=factor)
+
+    def largest_eigenvalue(self) -> float:
+        """The largest eigenvalue."""
+        return float(self.eigenvalues()[0])
 
     @abstractmethod
     def grown(self, like: Parameters) -> Self:
@@ -100,16 +121,31 @@ class FisherMatrix(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Everything that must be stored, under flat names."""
 
+    def form(self) -> dict[str, Any]:
+        """What else must be stored to undo `tensors`: plain values, as JSON knows them."""
+        return {}
+
     @classmethod
     @abstractmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> Self:
-        """Undo `tensors`."""
+    def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any], form: Mapping[str, Any]) -> Self:
+        """Undo `tensors` and `form`."""
+
+    def shapes(self) -> dict[str, torch.Size]:
+        """The parameters that the matrix is over, in order, and their shapes."""
+        return {name: entry.shape for name, entry in self.diagonal().items()}
 
     def save(self, path: str | Path) -> None:
-        """Write to a safetensors file with a JSON header, no pickle; `load_fisher` brings it back bit for bit."""
+        """Write to a safetensors file with a JSON header, no pickle; `load_fisher` brings it back bit for bit.
+
+        Raises:
+            InputError: a matrix that cannot be stored (`implicit` is its data).
+        """
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors().items()}
-        about = {"structure": self.kind, "names": list(tensors), "info": dict(self.info)}
-        save_file(tensors, str(path), metadata={"cl_fisher": json.dumps(about)})
+        about = {"kind": self.kind, "names": list(tensors), "form": self.form(), "info": dict(self.info)}
+        error = {
+            f"standard_error/{name}": t.detach().cpu().contiguous() for name, t in (self.standard_error or {}).items()
+        }
+        save_file(tensors | error, str(path), metadata={"cl_fisher": json.dumps(about)})
 
     @property
     def bytes(self) -> int:

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_fisher.fisher.rule.rule import LayerUse
 from cl_fisher.fisher.structure.matrix import FisherMatrix
@@ -13,22 +13,55 @@ from cl_fisher.fisher.structure.matrix import FisherMatrix
 class Accumulator(ABC):
     """Takes what one batch after the other yields, sums over examples, and divides once at the end."""
 
-    @abstractmethod
+    reads: ClassVar[bool] = True
+    """Whether gradients are wanted at all."""
+    joint: ClassVar[bool] = False
+    """Whether the gradients of all parameters of an example must come together, by `add_gradients`."""
+
+    def takes(self, use: LayerUse) -> bool:  # noqa: ARG002
+        """Whether `add_layer` can do something with this use; else its gradients come by `add_gradients`."""
+        return not self.joint
+
+    def add_inputs(self, use: LayerUse, weights: Tensor | None) -> None:  # noqa: B027
+        """Once per batch and layer use, before its gradients; `weights` [N] is what each example counts, 1 if None."""
+
     def add_layer(self, use: LayerUse, gradients: list[Tensor]) -> None:
-        """One use of a layer: its input and, per column, the gradient at its output [N, ...]."""
+        """One use of a layer: its input and, for each of some columns, the gradient at its output [N, ...].
+
+        The gradients hold the root of the examples' weights already.
+        """
+        raise NotImplementedError(type(self).__name__)
 
     @abstractmethod
     def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
-        """Per-example gradients [V, n, *shape] of parameters that no rule covers, for a part of the batch."""
+        """Per-example gradients [V, n, *shape], for a part of the batch and of the columns.
+
+        Of all parameters together if `joint`, else of those that no layer use covers, some at a time.
+        """
+
+    def add_batch(self, inputs: Any, columns: Tensor) -> None:  # noqa: B027
+        """The batch itself and its cotangents [V, N, C], for who does not want gradients but keeps data."""
+
+    def sums(self) -> list[Tensor]:
+        """What adds up over processes: reduced in place before `next_pass` and `finish`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def next_pass(self, n_examples: float) -> bool:  # noqa: ARG002
+        """Called at the end of each pass over the data; True: once more, please."""
+        return False
 
     @abstractmethod
-    def finish(self, n_examples: int, info: Mapping[str, Any]) -> FisherMatrix:
-        """The mean over examples."""
+    def finish(self, n_examples: float, info: Mapping[str, Any]) -> FisherMatrix:
+        """The mean over examples (the sum of their weights)."""
 
 
 class Structure(ABC):
     """A choice of what to keep of the Fisher."""
 
     @abstractmethod
-    def accumulator(self, parameters: Mapping[str, Tensor]) -> Accumulator:
-        """An empty accumulator for these trainable parameters."""
+    def accumulator(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Accumulator:
+        """An empty accumulator for these trainable parameters of the model.
+
+        Raises:
+            InputError: what this structure cannot do for such parameters.
+        """
