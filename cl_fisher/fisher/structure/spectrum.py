@@ -1,0 +1,111 @@
+"""Eigenvalues and eigenvectors of a matrix over one layer's parameters [O, K], in float64."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cl_fisher.error import InputError
+
+MAX_ROWS = 4096
+"""Of a block that is made dense: 128 MiB, and minutes for its eigenvalues."""
+
+
+class Spectrum(Protocol):
+    """F = U diag(values) U^T."""
+
+    @property
+    def values(self) -> Tensor:
+        """The eigenvalues, [O, K], in no order."""
+
+    def apply(self, factors: Tensor, matrices: Tensor) -> Tensor:
+        """U diag(factors) U^T times each of the matrices [..., O, K]."""
+
+
+@dataclass(frozen=True)
+class KroneckerSpectrum:
+    """U is a Kronecker product: closed forms at the price of products with [O, O] and [K, K]."""
+
+    outputs: Tensor
+    """[O, O], orthogonal."""
+    inputs: Tensor
+    """[K, K], orthogonal."""
+    values: Tensor
+
+    def apply(self, factors: Tensor, matrices: Tensor) -> Tensor:
+        """Into the eigenbasis and back."""
+        inside = self.outputs.T @ matrices @ self.inputs
+        return self.outputs @ (inside * factors) @ self.inputs.T
+
+
+@dataclass(frozen=True)
+class DenseSpectrum:
+    """U has no form of its own."""
+
+    vectors: Tensor
+    """[O * K, O * K]."""
+    values: Tensor
+
+    def apply(self, factors: Tensor, matrices: Tensor) -> Tensor:
+        """Into the eigenbasis and back."""
+        inside = matrices.flatten(-2) @ self.vectors
+        return ((inside * factors.flatten()) @ self.vectors.T).reshape(matrices.shape)
+
+
+def of_sum(outputs: Tensor, inputs: Tensor) -> DenseSpectrum:
+    """The spectrum of sum_t G_t (x) A_t, which has no closed form for more than one term; [T, O, O] and [T, K, K].
+
+    Raises:
+        InputError: more than `MAX_ROWS` rows.
+    """
+    rows, columns = outputs.shape[-1], inputs.shape[-1]
+    if rows * columns > MAX_ROWS:
+        raise InputError(
+            f"a sum of {len(outputs)} Kronecker terms over {rows * columns} parameters (at most {MAX_ROWS}) has no "
+            "cheap eigenvalues, log-determinant or samples: a single term has them in closed form (rank=1, and "
+            "`merged` in place of +)"
+        )
+    dense = torch.stack([torch.kron(g, a) for g, a in zip(wide(outputs), wide(inputs), strict=True)]).sum(0)
+    values, vectors = eigh(dense, outputs.dtype)
+    return DenseSpectrum(vectors, values.reshape(rows, columns))
+
+
+def eigh(matrix: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors in float64 of a symmetric matrix that is as precise as `dtype`.
+
+    Rows of zeros (pixels that are always black, dead units) are left out and put back: that is exact, and cheaper.
+    Negative eigenvalues within the rounding error of `dtype` become zero.
+    """
+    whole = wide(matrix)
+    support = whole.any(0).nonzero().flatten()
+    empty = (~whole.any(0)).nonzero().flatten()
+    part = whole[support[:, None], support]
+    found, inner = torch.linalg.eigh((part + part.T) / 2)
+    rounding = len(whole) * torch.finfo(dtype).eps * found.abs().max() if len(found) else 0.0
+    vectors = torch.zeros_like(whole)
+    vectors[support[:, None], torch.arange(len(support), device=whole.device)] = inner
+    vectors[empty, torch.arange(len(support), len(whole), device=whole.device)] = 1
+    values = whole.new_zeros(len(whole))
+    values[: len(support)] = torch.where((found < 0) & (found > -rounding), 0.0, found)
+    return values, vectors
+
+
+def damped(values: Tensor, damping: float) -> Tensor:
+    """The eigenvalues of F + damping I.
+
+    Raises:
+        InputError: they are not all positive.
+    """
+    total = values + damping
+    if not bool((total > 0).all()):
+        raise InputError(
+            f"damping={damping:g} is too small: the smallest eigenvalue of the matrix is {float(values.min()):.3g}, "
+            "and with damping it must be positive"
+        )
+    return total
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """In float64, on the CPU if the device has none (Apple's GPUs)."""
+    return tensor.detach().to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
