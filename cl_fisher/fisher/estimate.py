@@ -23,7 +23,10 @@ from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.processes import Processes
 from cl_fisher.fisher.progress import Bar, Progress
 from cl_fisher.fisher.structure.diagonal import DiagonalStructure
+from cl_fisher.fisher.structure.ekfac import EkfacStructure
+from cl_fisher.fisher.structure.kronecker import KroneckerStructure
 from cl_fisher.fisher.structure.matrix import FisherMatrix
+from cl_fisher.fisher.structure.mixed import MixedStructure
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.undisturbed import undisturbed
 
@@ -35,7 +38,12 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
     "empirical": Empirical,
     "argmax": Argmax,
 }
-STRUCTURES: Mapping[str, type[Structure]] = {"diagonal": DiagonalStructure}
+STRUCTURES: Mapping[str, type[Structure]] = {
+    "diagonal": DiagonalStructure,
+    "kronecker": KroneckerStructure,
+    "ekfac": EkfacStructure,
+    "mixed": MixedStructure,
+}
 SAMPLINGS = ("uniform", "importance")
 
 _BYTES = 2**30  # that a piece of a batch may take

@@ -12,9 +12,11 @@ from torch import Tensor
 from cl_fisher.error import InputError
 from cl_fisher.fisher.structure.diagonal import Diagonal
 from cl_fisher.fisher.structure.direct_sum import DirectSum
+from cl_fisher.fisher.structure.ekfac_matrix import Ekfac
+from cl_fisher.fisher.structure.kronecker_matrix import Kronecker
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 
-MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in (Diagonal, DirectSum)}
+MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in (Diagonal, DirectSum, Kronecker, Ekfac)}
 
 
 def load_fisher(path: str | Path) -> FisherMatrix:

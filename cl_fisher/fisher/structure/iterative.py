@@ -44,7 +44,9 @@ def conjugate_gradients(product: Product, precondition: Product, right: Tensor) 
         rz, before = _dot(residual, z), rz
         direction = z + (rz / before) * direction
     if not (right - product(best_x)).norm() <= _ACCEPTED * size:
-        raise InputError("the linear system is not positive definite or too ill-conditioned: a larger damping is wanted")
+        raise InputError(
+            "the linear system is not positive definite or too ill-conditioned: a larger damping is wanted"
+        )
     return best_x
 
 
@@ -55,7 +57,9 @@ def largest_eigenvalue(product: Product, like: Tensor) -> float:
     square of that.
     """
     start = torch.randn(like.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(like)
-    basis, diagonal, beside = [start / start.norm()], [], []
+    basis = [start / start.norm()]
+    diagonal: list[Tensor] = []
+    beside: list[Tensor] = []
     value = 0.0
     for _ in range(min(_VECTORS, like.numel())):
         along = product(basis[-1])

@@ -1,6 +1,5 @@
 """One layer's Fisher as a sum of Kronecker products."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,10 +9,19 @@ import torch
 from torch import Tensor
 
 from cl_fisher.fisher.structure.iterative import conjugate_gradients, largest_eigenvalue
-from cl_fisher.fisher.structure.kronecker_sum import compressed, norm
-from cl_fisher.fisher.structure.layout import Layout
+from cl_fisher.fisher.structure.kronecker_sum import compressed, error_info, norm
 from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
-from cl_fisher.fisher.structure.spectrum import MAX_ROWS, KroneckerSpectrum, Spectrum, damped, eigh, of_sum, wide
+from cl_fisher.fisher.structure.spectrum import (
+    MAX_ROWS,
+    KroneckerSpectrum,
+    Spectrum,
+    damped,
+    eigh,
+    of_sum,
+    sampled,
+    wide,
+)
+from cl_fisher.fisher.structure.weight_matrix import WeightMatrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +34,7 @@ class Kronecker(FisherMatrix):
     """
 
     kind: ClassVar[str] = "kronecker"
-    layout: Layout
+    place: WeightMatrix
     outputs: Tensor
     """G of each term, [T, O, O]."""
     inputs: Tensor
@@ -36,7 +44,7 @@ class Kronecker(FisherMatrix):
 
     def mv(self, vector: Parameters) -> dict[str, Tensor]:
         """F v."""
-        return self.layout.split(self._product(self._matrix(vector)))
+        return self.place.split(self._product(self._matrix(vector)))
 
     def quadratic(self, delta: Parameters) -> Tensor:
         """delta^T F delta."""
@@ -44,7 +52,7 @@ class Kronecker(FisherMatrix):
         return self._product(v).flatten().dot(v.flatten())
 
     def _matrix(self, vector: Parameters) -> Tensor:
-        return self.layout.join(vector).to(self.outputs.dtype)
+        return self.place.join(vector).to(self.outputs.dtype)
 
     def _product(self, v: Tensor) -> Tensor:
         if len(self.outputs) == 1:
@@ -53,30 +61,39 @@ class Kronecker(FisherMatrix):
 
     @cached_property
     def _spectrum(self) -> Spectrum:
+        dtype = self.outputs.dtype
         if len(self.outputs) > 1:
-            return of_sum(self.outputs, self.inputs)
-        g, u_outputs = eigh(self.outputs[0], self.outputs.dtype)
-        a, u_inputs = eigh(self.inputs[0], self.inputs.dtype)
+            return of_sum(len(self.outputs), (self.place.rows, self.place.columns), self._dense, dtype)
+        g, u_outputs = eigh(self.outputs[0], dtype)
+        a, u_inputs = eigh(self.inputs[0], dtype)
         return KroneckerSpectrum(u_outputs, u_inputs, torch.outer(g, a))
+
+    def _dense(self) -> Tensor:
+        """In the order of the matrix [O, K]."""
+        return torch.stack([torch.kron(g, a) for g, a in zip(self.outputs, self.inputs, strict=True)]).sum(0)
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(F + damping I)^-1 v; for more than one term preconditioned with the best single one."""
-        v = wide(self.layout.join(vector))
-        if len(self.outputs) == 1:
-            x = self._spectrum.apply(1 / damped(self._spectrum.values, damping), v)
-        else:
+        v = wide(self.place.join(vector))
+        near = self._single._spectrum
+        inverse = 1 / damped(near.values, damping)
+        x = near.apply(inverse, v)
+        if len(self.outputs) > 1:
             g, a = wide(self.outputs), wide(self.inputs)
-            single = replace(self, outputs=g, inputs=a, rank=1)._single()._spectrum
-            inverse = 1 / damped(single.values, damping)
-            x = conjugate_gradients(
-                lambda y: (g @ y @ a).sum(0) + damping * y, lambda y: single.apply(inverse, y), v
-            )
-        return self.layout.split(x.to(self.outputs))
+            x = conjugate_gradients(lambda y: (g @ y @ a).sum(0) + damping * y, lambda y: near.apply(inverse, y), v)
+        return self.place.split(x.to(self.outputs))
+
+    @cached_property
+    def _single(self) -> Self:
+        if len(self.outputs) == 1:
+            return self
+        g, a = compressed(self.outputs, self.inputs, 1)
+        return replace(self, outputs=g, inputs=a)
 
     def diagonal(self) -> dict[str, Tensor]:
         """Products of the factors' diagonals."""
         g, a = (f.diagonal(dim1=1, dim2=2) for f in (self.outputs, self.inputs))
-        return self.layout.split(g.T @ a)
+        return self.place.split(g.T @ a)
 
     def trace(self) -> float:
         """Products of the factors' traces."""
@@ -97,23 +114,19 @@ class Kronecker(FisherMatrix):
 
     def largest_eigenvalue(self) -> float:
         """By Lanczos iterations for a sum of terms over many parameters."""
-        if len(self.outputs) == 1 or self.layout.rows * self.layout.columns <= MAX_ROWS:
+        if len(self.outputs) == 1 or self.place.rows * self.place.columns <= MAX_ROWS:
             return float(self._spectrum.values.max())
         g, a = wide(self.outputs), wide(self.inputs)
-        return largest_eigenvalue(lambda v: (g @ v @ a).sum(0), g.new_empty(self.layout.rows, self.layout.columns))
+        return largest_eigenvalue(lambda v: (g @ v @ a).sum(0), g.new_empty(self.place.rows, self.place.columns))
 
     def sample(self, n: int, damping: float, seed: int = 0) -> dict[str, Tensor]:
         """Normal draws times the root of the inverse."""
-        values = self._spectrum.values
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(n, *values.shape, generator=generator, dtype=torch.float64).to(values)
-        return self.layout.split(self._spectrum.apply(damped(values, damping).rsqrt(), noise).to(self.outputs))
+        return self.place.split(sampled(self._spectrum, n, damping, seed).to(self.outputs))
 
     def to_dense(self) -> Tensor:
         """Kronecker products, rows and columns in the order of the parameters."""
-        dense = torch.stack([torch.kron(g, a) for g, a in zip(self.outputs, self.inputs, strict=True)]).sum(0)
-        order = self.layout.order().to(dense.device)
-        return dense[order[:, None], order]
+        order = self.place.order().to(self.outputs.device)
+        return self._dense()[order[:, None], order]
 
     def __add__(self, other: Self) -> Self:
         return self._sum(other, None)
@@ -129,29 +142,23 @@ class Kronecker(FisherMatrix):
         outputs = torch.cat([self.outputs, other.outputs.to(self.outputs)])
         inputs = torch.cat([self.inputs, other.inputs.to(self.inputs)])
         kept = compressed(outputs, inputs, rank)
-        error = math.fsum(f.info.get("merge_error", 0.0) * f.norm() for f in (self, other) if "merge_error" in f.info)
-        if len(kept[0]) < len(outputs):
-            error += norm(torch.cat([outputs, -kept[0]]), torch.cat([inputs, kept[1]]))
-        total = norm(outputs, inputs)
-        told = {"merge_error": error / total} if error > 0 else {}
-        return replace(self, outputs=kept[0], inputs=kept[1], info=dict(self.info) | told, standard_error=None)
-
-    def _single(self) -> Self:
-        g, a = compressed(self.outputs, self.inputs, 1)
-        return replace(self, outputs=g, inputs=a)
+        difference = torch.cat([outputs, -kept[0]]), torch.cat([inputs, kept[1]])
+        error = norm(*difference) if len(kept[0]) < len(outputs) else 0.0
+        info = dict(self.info) | error_info((self, other), error, norm(outputs, inputs))
+        return replace(self, outputs=kept[0], inputs=kept[1], info=info, standard_error=None)
 
     def __mul__(self, factor: float) -> Self:
         return replace(self, outputs=self.outputs * factor, standard_error=None)
 
     def grown(self, like: Parameters) -> Self:
         """Factors padded with zeros; the bias stays the last column."""
-        layout, columns = self.layout.grown(like)
-        rows = torch.arange(self.layout.rows)
+        place, columns = self.place.grown(like)
+        rows = torch.arange(self.place.rows)
         return replace(
             self,
-            layout=layout,
-            outputs=_padded(self.outputs, rows, layout.rows),
-            inputs=_padded(self.inputs, columns, layout.columns),
+            place=place,
+            outputs=_padded(self.outputs, rows, place.rows),
+            inputs=_padded(self.inputs, columns, place.columns),
             standard_error=None,
         )
 
@@ -167,21 +174,21 @@ class Kronecker(FisherMatrix):
 
     def shapes(self) -> dict[str, torch.Size]:
         """Of the weight and the bias."""
-        return self.layout.shapes()
+        return self.place.shapes()
 
     def tensors(self) -> dict[str, Tensor]:
         """The factors."""
         return {"outputs": self.outputs, "inputs": self.inputs}
 
     def form(self) -> dict[str, Any]:
-        """The layout and the rank."""
-        return {"layout": self.layout.form(), "rank": self.rank}
+        """Where the parameters are, and the rank."""
+        return {"place": self.place.form(), "rank": self.rank}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any], form: Mapping[str, Any]) -> Self:
         """Undo `tensors` and `form`."""
-        layout = Layout.from_form(form["layout"])
-        return cls(layout, tensors["outputs"], tensors["inputs"], form["rank"], info=info)
+        place = WeightMatrix.from_form(form["place"])
+        return cls(place, tensors["outputs"], tensors["inputs"], form["rank"], info=info)
 
 
 def _padded(factors: Tensor, places: Tensor, size: int) -> Tensor:

@@ -6,10 +6,13 @@ triangular factors of the stacked G and of the stacked A, so a T x T problem.
 """
 
 import itertools
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.spectrum import wide
 
 Terms = tuple[Tensor, Tensor]
@@ -39,6 +42,12 @@ def compressed(outputs: Tensor, inputs: Tensor, rank: int | None) -> Terms:
         rest = [t for t in range(len(outputs)) if t not in pair]
         outputs, inputs = torch.cat([outputs[rest], g]), torch.cat([inputs[rest], a])
     return outputs, inputs
+
+
+def error_info(parts: Sequence[FisherMatrix], error: float, total: float) -> dict[str, float]:
+    """`merge_error` of a sum of matrices, relative to its norm: its own error and those that its parts came with."""
+    error += math.fsum(part.info["merge_error"] * part.norm() for part in parts if "merge_error" in part.info)
+    return {"merge_error": error / total} if error > 0 else {}
 
 
 def _product(outputs: Tensor, inputs: Tensor) -> Terms:

@@ -1,5 +1,7 @@
 """Eigenvalues and eigenvectors of a matrix over one layer's parameters [O, K], in float64."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,22 +55,26 @@ class DenseSpectrum:
         return ((inside * factors.flatten()) @ self.vectors.T).reshape(matrices.shape)
 
 
-def of_sum(outputs: Tensor, inputs: Tensor) -> DenseSpectrum:
-    """The spectrum of sum_t G_t (x) A_t, which has no closed form for more than one term; [T, O, O] and [T, K, K].
+def of_sum(n_terms: int, shape: tuple[int, int], dense: Callable[[], Tensor], dtype: torch.dtype) -> DenseSpectrum:
+    """The spectrum of a sum of terms, which has no closed form, from its dense matrix [O * K, O * K] as of `dtype`.
 
     Raises:
         InputError: more than `MAX_ROWS` rows.
     """
-    rows, columns = outputs.shape[-1], inputs.shape[-1]
-    if rows * columns > MAX_ROWS:
+    if math.prod(shape) > MAX_ROWS:
         raise InputError(
-            f"a sum of {len(outputs)} Kronecker terms over {rows * columns} parameters (at most {MAX_ROWS}) has no "
-            "cheap eigenvalues, log-determinant or samples: a single term has them in closed form (rank=1, and "
-            "`merged` in place of +)"
+            f"{n_terms} Kronecker terms over {math.prod(shape)} parameters, more than {MAX_ROWS}, have no cheap "
+            "eigenvalues, log-determinant or samples: a single term (rank=1, `merged` in place of +) has closed forms"
         )
-    dense = torch.stack([torch.kron(g, a) for g, a in zip(wide(outputs), wide(inputs), strict=True)]).sum(0)
-    values, vectors = eigh(dense, outputs.dtype)
-    return DenseSpectrum(vectors, values.reshape(rows, columns))
+    values, vectors = eigh(dense(), dtype)
+    return DenseSpectrum(vectors, values.reshape(shape))
+
+
+def sampled(spectrum: Spectrum, n: int, damping: float, seed: int) -> Tensor:
+    """Draws [n, O, K] from N(0, (F + damping I)^-1)."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, *spectrum.values.shape, generator=generator, dtype=torch.float64)
+    return spectrum.apply(damped(spectrum.values, damping).rsqrt(), noise.to(spectrum.values))
 
 
 def eigh(matrix: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from cl_fisher.fisher.rule.rule import LayerUse
 
 
 @dataclass(frozen=True)
-class Layout:
+class WeightMatrix:
     """The weight, flattened to [O, k], and the bias as one more column, whose input is always 1: [O, K].
 
     Only what is trainable is in it: K is k + 1, k, or 1 for a bias alone.
@@ -27,13 +27,12 @@ class Layout:
 
     @classmethod
     def of(cls, use: LayerUse) -> Self:
-        """The layout of a layer that `Rule.is_matrix` is true of."""
+        """Of a layer that `Rule.is_matrix` is true of."""
         if strangers := use.names.keys() - {"weight", "bias"}:
             name = use.names[min(strangers)]
             raise InputError(f"{name} is neither the weight nor the bias of its layer, so it has no Kronecker form")
         weight, bias = use.names.get("weight"), use.names.get("bias")
-        own = dict(use.module.named_parameters(recurse=False))
-        return cls(weight, bias, tuple(own["weight" if weight is not None else "bias"].shape))
+        return cls(weight, bias, tuple(getattr(use.module, "bias" if weight is None else "weight").shape))
 
     @property
     def rows(self) -> int:
@@ -81,12 +80,12 @@ class Layout:
         return torch.cat([t.flatten() for t in self.split(places).values()])
 
     def grown(self, like: Mapping[str, Tensor]) -> tuple[Self, Tensor]:
-        """The layout of larger parameters, and the columns [K] of it where the old ones are; old rows come first."""
-        shape = tuple(like[name].shape for name in (self.weight, self.bias) if name is not None)[0]
-        layout = type(self)(self.weight, self.bias, tuple(shape))
-        places = torch.arange(layout.n_weights).reshape(shape[1:] if self.weight is not None else (0,))
+        """Of larger parameters, and the columns [K] of it where the old ones are; old rows come first."""
+        shape = next(like[name].shape for name in (self.weight, self.bias) if name is not None)
+        larger = type(self)(self.weight, self.bias, tuple(shape))
+        places = torch.arange(larger.n_weights).reshape(shape[1:] if self.weight is not None else (0,))
         kept = places[tuple(slice(n) for n in self.shape[1:])].flatten()[: self.n_weights]
-        return layout, torch.cat([kept, torch.arange(layout.n_weights, layout.columns)])
+        return larger, torch.cat([kept, torch.arange(larger.n_weights, larger.columns)])
 
     def form(self) -> dict[str, Any]:
         """As plain values."""
