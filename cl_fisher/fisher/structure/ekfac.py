@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,13 @@ from cl_fisher.bounds import checked
 from cl_fisher.fisher.rule.rule import CHUNK_BYTES, LayerUse
 from cl_fisher.fisher.structure.direct_sum import DirectSum
 from cl_fisher.fisher.structure.ekfac_matrix import Ekfac
-from cl_fisher.fisher.structure.kronecker import KroneckerAccumulator, Sharing, assembled, known_sharing
-from cl_fisher.fisher.structure.matrix import FisherMatrix
+from cl_fisher.fisher.structure.kronecker import (
+    Factors,
+    KroneckerAccumulator,
+    Sharing,
+    assembled,
+    known_sharing,
+)
 from cl_fisher.fisher.structure.spectrum import eigh, wide
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.weight_matrix import WeightMatrix
@@ -20,22 +26,50 @@ from cl_fisher.fisher.structure.weight_matrix import WeightMatrix
 
 @dataclass(frozen=True)
 class Basis:
-    """Of one layer; in its own type, as the products of the second pass are."""
+    """Of one layer; in its own type, as the products of the second pass are.
+
+    Inputs that are zero in all examples (pixels that are always black) are left out of it: only the other K' count.
+    """
 
     place: WeightMatrix
     outputs: Tensor
-    """[O, O], eigenvectors of G in the columns."""
+    """P, [O, O], eigenvectors of G in the columns."""
     inputs: Tensor
-    """[K, K], of A."""
+    """Q, [K, K], of A; the first K' columns are of the inputs that are not zero."""
+    support: Tensor
+    """Which these are, [K']."""
     squares: Tensor
-    """Sum over examples of the squared gradients in this basis, [O, K], in float64."""
+    """Sum over examples of the squared gradients in this basis, [O, K'], in float64."""
+
+    @classmethod
+    def of(cls, mean: Factors, like: Tensor) -> Self:
+        """Of the means of a first pass."""
+        outputs, inputs = (eigh(f, like.dtype)[1].to(like) for f in (mean.outputs, mean.inputs))
+        support = mean.inputs.any(0).nonzero().flatten()
+        squares = mean.outputs.new_zeros(len(outputs), len(support))
+        return cls(mean.place, outputs, inputs, support.to(like.device), squares)
+
+    @cached_property
+    def _inner(self) -> Tensor:
+        return self.inputs[self.support, : len(self.support)]
 
     def turned(self, rows: Tensor) -> Tensor:
-        """Inputs [..., k] in the basis, [..., K]; the bias has input 1."""
-        k = self.place.n_weights
-        if self.place.bias is None:
-            return rows @ self.inputs
-        return rows[..., :k] @ self.inputs[:k] + self.inputs[k]
+        """Inputs [..., k] as [..., K'] in the basis; the bias has input 1."""
+        n_kept = len(self.support) - (self.place.bias is not None)
+        if n_kept < rows.shape[-1]:
+            rows = rows.index_select(-1, self.support[:n_kept])
+        turned = rows @ self._inner[:n_kept]
+        return turned if self.place.bias is None else turned.add_(self._inner[-1])
+
+    def turned_gradients(self, gradients: Tensor) -> Tensor:
+        """Gradients [..., O, K] as [..., O, K'] in the basis."""
+        return self.outputs.T @ (gradients @ self.inputs[:, : len(self.support)])
+
+    def block(self, n_examples: float) -> Ekfac:
+        """The mean."""
+        values = self.squares.new_zeros(len(self.outputs), len(self.inputs))
+        values[:, : len(self.support)] = self.squares / n_examples
+        return Ekfac(self.place, self.outputs[None], self.inputs[None], values.to(self.outputs)[None])
 
 
 class EkfacAccumulator(Accumulator):
@@ -84,24 +118,18 @@ class EkfacAccumulator(Accumulator):
             return False
         self._bases = {}
         for names, mean in self._factors.means(n_examples):
-            like = self._parameters[names[0]]
-            outputs, inputs = (eigh(f, like.dtype)[1].to(like) for f in (mean.outputs, mean.inputs))
-            squares = mean.outputs.new_zeros(len(mean.outputs), len(mean.inputs))
-            self._bases[names] = Basis(mean.place, outputs, inputs, squares)
+            self._bases[names] = Basis.of(mean, self._parameters[names[0]])
         return True
 
     def finish(self, n_examples: float, info: Mapping[str, Any]) -> DirectSum:
         """A block per layer; zero where no layer was reached."""
         assert self._bases is not None
-        blocks: list[FisherMatrix] = []
-        for basis in self._bases.values():
-            values = (basis.squares / n_examples).to(basis.outputs)
-            blocks.append(Ekfac(basis.place, basis.outputs[None], basis.inputs[None], values[None]))
+        blocks = [basis.block(n_examples) for basis in self._bases.values()]
         return assembled(blocks, {}, self._parameters, info)
 
 
 def _squares(use: LayerUse, gradients: list[Tensor], basis: Basis) -> Iterator[Tensor]:
-    """Squared per-example gradients in the basis, summed over examples and columns, [O, K], in parts.
+    """Squared per-example gradients in the basis, summed over examples and columns, [O, K'], in parts.
 
     With one row per example (sum_v (P^T g_v)^2) ((Q^T x)^2)^T is one product for all columns. Else gradients example by
     example, either made of rows that are turned or turned themselves, whichever takes fewer operations.
@@ -143,7 +171,7 @@ def _of_gradients(use: LayerUse, inputs: Tensor, gradients: list[Tensor], basis:
     for gradient in gradients:
         found = use.rule.per_example(use.module, inputs, gradient)
         g = basis.place.join({use.names[local]: t for local, t in found.items() if local in use.names})
-        yield (basis.outputs.T @ (g @ basis.inputs)).square_().sum(0)
+        yield basis.turned_gradients(g).square_().sum(0)
 
 
 def _rows(use: LayerUse, inputs: Tensor, basis: Basis) -> Tensor:

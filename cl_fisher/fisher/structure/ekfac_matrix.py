@@ -18,6 +18,7 @@ from cl_fisher.fisher.structure.spectrum import (
     Spectrum,
     damped,
     eigh,
+    kron,
     of_sum,
     sampled,
     wide,
@@ -65,8 +66,11 @@ class Ekfac(FisherMatrix):
 
     def _dense(self) -> Tensor:
         """In the order of the matrix [O, K]."""
-        bases = [torch.kron(p, q) for p, q in zip(self.outputs, self.inputs, strict=True)]
-        return torch.stack([u * d.flatten() @ u.T for u, d in zip(bases, self.values, strict=True)]).sum(0)
+        total = self.values.new_zeros(1)
+        for p, q, d in zip(self.outputs, self.inputs, self.values, strict=True):
+            basis = kron(p, q)
+            total = total + (basis * d.flatten()) @ basis.T
+        return total
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(F + damping I)^-1 v; for more than one term preconditioned with the single one that they merge to."""

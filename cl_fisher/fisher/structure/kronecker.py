@@ -1,6 +1,6 @@
 """Kronecker factors: the second moments of a layer's inputs and of the gradients at its outputs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -12,6 +12,7 @@ from cl_fisher.error import InputError
 from cl_fisher.fisher.rule.rule import LayerUse
 from cl_fisher.fisher.structure.diagonal import Diagonal
 from cl_fisher.fisher.structure.direct_sum import DirectSum
+from cl_fisher.fisher.structure.gram import add_gram_, mirrored
 from cl_fisher.fisher.structure.kronecker_matrix import Kronecker
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.spectrum import wide
@@ -26,13 +27,13 @@ _ROWS_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Factors:
-    """Sums over examples for one layer, in float64."""
+    """Sums over examples for one layer, or their means, in float64."""
 
     place: WeightMatrix
     inputs: Tensor
-    """Of x x^T, [K, K]."""
+    """Of x x^T, [K, K]; in sums, but not in means, only on and above the diagonal."""
     outputs: Tensor
-    """Of g g^T, [O, O]."""
+    """Of g g^T, [O, O]; likewise."""
     seen: Tensor
     """Of the weights of the examples whose inputs came by, a scalar."""
 
@@ -85,28 +86,20 @@ class KroneckerAccumulator(Accumulator):
     def _add_rows(self, layer: Factors, rows: Tensor, weights: Tensor | None) -> None:
         n, n_rows, k = rows.shape
         x = rows.flatten(0, 1)
-        weighted = x
-        if weights is not None:
-            weighted = x * weights.repeat_interleave(n_rows)[:, None]
+        weighted = x if weights is None else x * weights.repeat_interleave(n_rows)[:, None]
         total = float(n) if weights is None else wide(weights).sum()
-        layer.inputs[:k, :k] += wide(x.T @ weighted) / n_rows
+        add_gram_(layer.inputs[:k, :k], x, weighted, 1 / n_rows)
         if layer.place.bias is not None:
-            mean = wide(weighted.sum(0)) / n_rows
-            layer.inputs[:k, -1] += mean
-            layer.inputs[-1, :k] += mean
+            layer.inputs[:k, -1] += wide(weighted.sum(0)) / n_rows
             layer.inputs[-1, -1] += total
         layer.seen.add_(total)
 
     def add_layer(self, use: LayerUse, gradients: list[Tensor]) -> None:
         """Second moments of the gradients at the outputs."""
         layer = self._layer(use)
-        total: Tensor | None = None
         for gradient in gradients:
             rows = use.rule.row_gradients(use.module, gradient)
-            g = rows.sum(1) if self._reduce else rows.flatten(0, 1)
-            total = g.T @ g if total is None else total.addmm_(g.T, g)
-        if total is not None:
-            layer.outputs.add_(wide(total))
+            add_gram_(layer.outputs, rows.sum(1) if self._reduce else rows.flatten(0, 1))
 
     def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
         """Only zeros, of layers that the examples do not reach.
@@ -137,9 +130,8 @@ class KroneckerAccumulator(Accumulator):
     def means(self, n_examples: float) -> Iterator[tuple[tuple[str, ...], Factors]]:
         """G and A of each layer, in float64."""
         for names, layer in self.layers.items():
-            outputs, inputs = layer.outputs / n_examples, layer.inputs / layer.seen
-            symmetric = ((outputs + outputs.T) / 2, (inputs + inputs.T) / 2)
-            yield names, replace(layer, outputs=symmetric[0], inputs=symmetric[1])
+            outputs, inputs = mirrored(layer.outputs / n_examples), mirrored(layer.inputs / layer.seen)
+            yield names, replace(layer, outputs=outputs, inputs=inputs)
 
     def finish(self, n_examples: float, info: Mapping[str, Any]) -> DirectSum:
         """A block per layer; zero where no layer was reached."""
@@ -151,7 +143,7 @@ class KroneckerAccumulator(Accumulator):
 
 
 def assembled(
-    blocks: list[FisherMatrix],
+    blocks: Sequence[FisherMatrix],
     diagonals: Mapping[str, Tensor],
     parameters: Mapping[str, Tensor],
     info: Mapping[str, Any],

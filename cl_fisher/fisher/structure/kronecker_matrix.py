@@ -17,6 +17,7 @@ from cl_fisher.fisher.structure.spectrum import (
     Spectrum,
     damped,
     eigh,
+    kron,
     of_sum,
     sampled,
     wide,
@@ -70,7 +71,10 @@ class Kronecker(FisherMatrix):
 
     def _dense(self) -> Tensor:
         """In the order of the matrix [O, K]."""
-        return torch.stack([torch.kron(g, a) for g, a in zip(self.outputs, self.inputs, strict=True)]).sum(0)
+        total = self.outputs.new_zeros(1)
+        for g, a in zip(self.outputs, self.inputs, strict=True):
+            total = total + kron(g, a)
+        return total
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(F + damping I)^-1 v; for more than one term preconditioned with the best single one."""

@@ -112,6 +112,12 @@ def damped(values: Tensor, damping: float) -> Tensor:
     return total
 
 
+def kron(a: Tensor, b: Tensor) -> Tensor:
+    """The Kronecker product of two matrices; `torch.kron` fails on some that are not contiguous."""
+    rows, columns = len(a) * len(b), a.shape[1] * b.shape[1]
+    return (a[:, None, :, None] * b[None, :, None, :]).reshape(rows, columns)
+
+
 def wide(tensor: Tensor) -> Tensor:
     """In float64, on the CPU if the device has none (Apple's GPUs)."""
     return tensor.detach().to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
