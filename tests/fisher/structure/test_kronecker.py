@@ -10,7 +10,7 @@ from cl_fisher.error import InputError
 from cl_fisher.fisher import estimate_fisher
 from cl_fisher.fisher.capture import LINEAR
 from cl_fisher.fisher.rule.rule import LayerUse
-from cl_fisher.fisher.structure import kronecker_matrix, spectrum
+from cl_fisher.fisher.structure import kronecker_matrix, kronecker_sum, spectrum
 from cl_fisher.fisher.structure.diagonal import Diagonal
 from cl_fisher.fisher.structure.direct_sum import DirectSum
 from cl_fisher.fisher.structure.kronecker import KroneckerAccumulator, KroneckerStructure
@@ -181,6 +181,17 @@ def test_a_weight_of_two_is_an_example_seen_twice(frozen, sharing):
     close(weighted.to_dense(), repeated.to_dense(), 1e-12)
 
 
+def test_weights_that_do_not_add_up_to_the_number_of_examples():
+    """As importance sampling has them: exact for one example all the same."""
+    layer, (x, _), (g, _) = nn.Linear(4, 3, bias=False).double(), data(1, 4), data(1, 3, seed=2)
+    accumulator = KroneckerAccumulator(dict(layer.named_parameters()), "expand", 1)
+    use = LayerUse({"weight": "weight"}, layer, LINEAR, x, ())
+    accumulator.add_inputs(use, torch.tensor([3.0], dtype=torch.float64))
+    accumulator.add_layer(use, [g * math.sqrt(3)])
+    own = (g.T @ x).flatten()
+    close(accumulator.finish(10, {}).to_dense(), 3 / 10 * torch.outer(own, own), 1e-12)
+
+
 def test_sums_over_processes():
     """What two processes have seen adds up to what one sees."""
     layer, (x, _), (g, _) = nn.Linear(4, 3).double(), data(5, 4), data(5, 3, seed=2)
@@ -288,6 +299,16 @@ def test_tasks_that_share_nothing(order):
     assert bool((torch.linalg.eigvalsh(merged.to_dense()) >= 0).all())
     close(merged.norm(), 2.0, 1e-12)
     assert merged.info["merge_error"] == pytest.approx(math.sqrt(2 / 3))
+
+
+def test_mixed_signs_of_singular_vectors(monkeypatch):
+    """Allowed for a singular value that is a multiple one, but no mixture of tasks with negative parts."""
+    total = on_rows(0) + on_rows(1)
+    turned = torch.tensor([[1.0, 1.0], [-1.0, 1.0]], dtype=torch.float64) / math.sqrt(2)
+    monkeypatch.setattr(torch.linalg, "svd", lambda _: (turned, torch.tensor([2.0, 2.0]), turned.T))
+    g, a = kronecker_sum.compressed(total.outputs, total.inputs, 1)
+    merged = Kronecker(BOTH, g, a)
+    assert any(torch.allclose(merged.to_dense(), on_rows(row).to_dense(), atol=1e-12) for row in (0, 1))
 
 
 def test_two_terms_are_made_of_the_pair_that_loses_least():

@@ -7,8 +7,10 @@ from torch import nn
 from cl_fisher.error import InputError
 from cl_fisher.fisher import estimate_fisher, load_fisher
 from cl_fisher.fisher.capture import LINEAR
+from cl_fisher.fisher.rule.linear import LinearRule
 from cl_fisher.fisher.rule.rule import LayerUse
 from cl_fisher.fisher.structure.diagonal import Diagonal
+from cl_fisher.fisher.structure.ekfac import EkfacAccumulator
 from cl_fisher.fisher.structure.ekfac_matrix import Ekfac
 from cl_fisher.fisher.structure.kronecker import KroneckerAccumulator
 from cl_fisher.fisher.structure.kronecker_matrix import Kronecker
@@ -42,10 +44,6 @@ def network(seed=0):
 def estimated(structure, size=3, seed=1, n=7):
     x, y = data(n, 4, seed=seed)
     return estimate_fisher(network(), in_batches(x, y, size), structure=structure)
-
-
-def same_up_to_sign_of_eigenvectors(a, b):
-    close(a.to_dense(), b.to_dense(), 1e-10)
 
 
 @pytest.mark.parametrize(("matrix", "kind"), [("kronecker", Kronecker), ("ekfac", Ekfac)])
@@ -116,6 +114,32 @@ def test_now_a_matrix_and_now_not():
     accumulator.add_gradients({"bias": g[None]})
     with pytest.raises(InputError, match="bias multiplies its input as a matrix in some batches"):
         accumulator.finish(5, {})
+
+
+class NoMatrix(LinearRule):
+    """Stands for the rule of a norm, say."""
+
+    def is_matrix(self, module):  # noqa: ARG002
+        return False
+
+
+def test_layers_that_are_no_matrix():
+    """By their rule or by gradients, now this and now that; in the first of two passes only."""
+    layer, (x, _), (g, _) = nn.Linear(4, 3).double(), data(5, 4), data(5, 3, seed=2)
+    parameters = dict(layer.named_parameters())
+    names = {"weight": "weight", "bias": "bias"}
+    accumulator = MixedAccumulator(parameters, EkfacAccumulator(parameters, "expand"))
+    for again in (True, False):
+        use = LayerUse(names, layer, NoMatrix(), x[:3], ())
+        assert accumulator.takes(use)
+        accumulator.add_inputs(use, None)
+        accumulator.add_layer(use, [g[:3]])
+        weight = g[3:, :, None] * x[3:, None]
+        accumulator.add_gradients({"weight": weight[None], "bias": g[None, 3:]})
+        assert accumulator.next_pass(5) is again
+    fisher = accumulator.finish(5, {})
+    close(fisher.diagonal()["weight"], g.square().T @ x.square() / 5, 1e-12)
+    close(fisher.diagonal()["bias"], g.square().sum(0) / 5, 1e-12)
 
 
 @pytest.mark.parametrize("options", [{"matrix": "dense"}, {"sharing": "some"}, {"rank": 0}])
