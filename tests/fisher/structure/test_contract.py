@@ -1,0 +1,117 @@
+"""Every structure, as it comes from an estimate, through the one contract."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from cl_fisher.error import InputError
+from cl_fisher.fisher import estimate_fisher
+from cl_fisher.fisher.estimate import STRUCTURES
+from cl_fisher.fisher.reference import brute_force
+from tests.fisher.structure.contract import CHECKS, Subject, close, name
+
+TOLERANCE = {}  # structure: relative tolerance, where float64 does not give 1e-10
+CANNOT = {}  # structure: checks that ask for something that it refuses
+
+
+def mlp(bias=True):
+    return nn.Sequential(nn.Linear(4, 5, bias), nn.Tanh(), nn.Linear(5, 3, bias))
+
+
+def frozen():
+    model = mlp()
+    model[0].weight.requires_grad_(False)
+    model[2].bias.requires_grad_(False)
+    return model
+
+
+def norms():
+    return nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, 3))
+
+
+MODELS = {"mlp": mlp, "no_bias": functools.partial(mlp, False), "frozen": frozen, "layer_norm": norms}
+
+
+def modules(model):
+    """For each weight the number of its module."""
+    named = [(n.rpartition(".")[0], p) for n, p in model.named_parameters() if p.requires_grad]
+    return torch.cat([torch.full((p.numel(),), sorted({m for m, _ in named}).index(m)) for m, p in named])
+
+
+TWINS = {
+    "identity": lambda f, model: torch.eye(len(f), dtype=torch.float64),  # noqa: ARG005
+    "diagonal": lambda f, model: f.diagonal().diag(),  # noqa: ARG005
+    "block_diagonal": lambda f, model: f * (modules(model)[:, None] == modules(model)),
+    "dense": lambda f, model: f,  # noqa: ARG005
+    "implicit": lambda f, model: f,  # noqa: ARG005
+}
+"""What a structure keeps of the whole Fisher; others have tests of their own, and are checked against `to_dense`."""
+
+
+@functools.cache
+def data(seed):
+    torch.manual_seed(100 + seed)
+    return 2 * torch.randn(11, 4, dtype=torch.float64), torch.randint(3, (11,))
+
+
+@functools.cache
+def fisher(structure, kind, seed, size=4, order=None):
+    torch.manual_seed(seed)
+    model, (x, y) = MODELS[kind]().double(), data(seed)
+    index = torch.arange(len(x)) if order is None else torch.randperm(len(x))
+    batches = list(zip(x[index].split(size), y[index].split(size), index.split(size), strict=True))
+    return estimate_fisher(model, batches, structure=structure)
+
+
+@functools.cache
+def whole(kind, seed):
+    torch.manual_seed(seed)
+    model = MODELS[kind]().double()
+    return model, brute_force(model, data(seed)[0])
+
+
+def twin(structure, kind, seed):
+    model, dense = whole(kind, seed)
+    return TWINS[structure](dense, model) if structure in TWINS else fisher(structure, kind, seed).to_dense()
+
+
+@functools.cache
+def subject(structure, kind):
+    try:
+        matrices = [(fisher(structure, kind, seed), twin(structure, kind, seed)) for seed in (0, 1)]
+    except InputError as error:
+        return str(error)
+    return Subject(*matrices[0], *matrices[1], TOLERANCE.get(structure, 1e-10))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=name)
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_contract(structure, kind, check):
+    if check in CANNOT.get(structure, ()):
+        pytest.skip(f"{structure} refuses this")
+    if isinstance(of := subject(structure, kind), str):
+        pytest.skip(of)
+    check(of)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_batch_size_and_order_do_not_matter(structure, kind):
+    if isinstance(of := subject(structure, kind), str):
+        pytest.skip(of)
+    for size, order in ((1, None), (5, "shuffled"), (11, None)):
+        close(fisher(structure, kind, 0, size, order).to_dense(), of.fisher.to_dense(), 10 * of.tolerance)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_an_estimate_says_where_it_comes_from(structure):
+    info = fisher(structure, "mlp", 0).info
+    assert {
+        "estimator": "exact",
+        "structure": structure,
+        "likelihood": "categorical",
+        "samples": 11,
+    }.items() <= info.items()
