@@ -38,11 +38,13 @@ class BlockDiagonalAccumulator(Accumulator):
 
 
 class BlockDiagonalStructure(Structure):
-    """Keep a dense block for the parameters of each module (Martens 2014, sec. 8: what block approximations aim at).
+    """Keep a dense block for the parameters of each module: what Kronecker factors approximate (Martens & Grosse 2015).
 
     Args:
         limit: weights of a module; a network that has one with more is refused.
     """
+
+    takes_groups = True
 
     @checked
     def __init__(self, limit: Count = LIMIT) -> None:

@@ -39,7 +39,10 @@ class Coordinates:
     def flat(self, values: Parameters, n_leading: int = 0) -> Tensor:
         """[*leading, P] from entries [*leading, *shape]; names that are not ours are left out."""
         return torch.cat(
-            [values[name].reshape(*values[name].shape[:n_leading], shape.numel()) for name, shape in self.shapes.items()],
+            [
+                values[name].reshape(*values[name].shape[:n_leading], shape.numel())
+                for name, shape in self.shapes.items()
+            ],
             -1,
         )
 
@@ -47,7 +50,7 @@ class Coordinates:
         """Entries [*leading, *shape] from [*leading, P]."""
         parts = vectors.split([shape.numel() for shape in self.shapes.values()], -1)
         return {
-            name: part.reshape(*vectors.shape[:-1], *shape)
+            name: part.reshape(vectors.shape[:-1] + shape)
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
 

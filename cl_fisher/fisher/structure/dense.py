@@ -133,7 +133,7 @@ def moved(tensor: Tensor, like: Parameters, coordinates: Coordinates) -> Tensor:
     for name in coordinates.shapes:
         if name in like:
             dtype, device = torch.promote_types(dtype, like[name].dtype), like[name].device
-    return tensor.to(device, dtype)
+    return tensor.to(device, dtype).contiguous()
 
 
 class DenseAccumulator(Accumulator):
@@ -149,7 +149,7 @@ class DenseAccumulator(Accumulator):
 
     def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
         """The product of all columns' and examples' gradients with themselves."""
-        rows = self._coordinates.flat(gradients, n_leading=2).flatten(0, 1)
+        rows = self._coordinates.flat(gradients, n_leading=2).detach().flatten(0, 1)
         self._sum += (rows.T @ rows).to(self._sum.device)
 
     def sums(self) -> list[Tensor]:
@@ -168,6 +168,8 @@ class DenseStructure(Structure):
         limit: weights; a network with more is refused. Sums take 8 bytes times the square of their number, and the
             eigendecomposition as much again.
     """
+
+    takes_groups = True
 
     @checked
     def __init__(self, limit: Count = LIMIT) -> None:

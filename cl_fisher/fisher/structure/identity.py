@@ -18,20 +18,15 @@ class IdentityAccumulator(Accumulator):
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._ones = {name: torch.ones_like(p).detach() for name, p in parameters.items()}
 
-    def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
-        """Nothing to add."""
-
-    def sums(self) -> list[Tensor]:
-        """None."""
-        return []
-
     def finish(self, n_examples: float, info: Mapping[str, Any]) -> Diagonal:  # noqa: ARG002
         """A diagonal of ones: as such it adds up with others, and has zeros for what grows later."""
         return Diagonal(self._ones, info=info)
 
 
 class IdentityStructure(Structure):
-    """I over all trainable parameters, not scaled by anything: `l2` in the figures of Kirkpatrick et al. 2017."""
+    """I over all trainable parameters, not scaled: the L2 penalty of Kirkpatrick et al. 2017, fig. 2A."""
+
+    takes_groups = True
 
     def accumulator(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> IdentityAccumulator:  # noqa: ARG002
         """Ones for every parameter."""

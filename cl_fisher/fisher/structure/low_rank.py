@@ -99,7 +99,7 @@ class LowRank(FisherMatrix):
         """The sum with its largest eigenvalues only (its best approximation: Eckart and Young 1936)."""
         both = self + other
         values, vectors = both._decomposition
-        factor = (values[: both.rank].sqrt()[:, None] * vectors[: both.rank]).to(self.factor)
+        factor = (values[: both.rank].sqrt()[:, None] * vectors[: both.rank]).to(self.factor).contiguous()
         return self._with(factor, both.rank)._having_lost(both._lost() + values[both.rank :].norm().item())
 
     def __mul__(self, factor: float) -> Self:
@@ -174,7 +174,7 @@ class LowRankAccumulator(Accumulator):
 
     def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
         """M^T (M Omega), with per-example gradients in the rows of M."""
-        rows = self._coordinates.flat(gradients, n_leading=2).flatten(0, 1)
+        rows = self._coordinates.flat(gradients, n_leading=2).detach().flatten(0, 1)
         self._sketch += (rows.T @ (rows @ self._probes)).to(self._sketch.device)
         self._trace += rows.square().sum().to(self._trace.device)
 
@@ -220,6 +220,8 @@ class LowRankStructure(Structure):
         rank: eigenvalues kept.
         oversampling: further probes, which make these more accurate (Tropp et al. 2017 take rank + 1).
     """
+
+    takes_groups = True
 
     @checked
     def __init__(self, rank: Count = 20, oversampling: Count = 20) -> None:

@@ -146,7 +146,7 @@ def draws(s):
     n, damping = 20_000, s.dampings()[0]
     drawn = s.fisher.sample(n, damping, seed=3)
     assert {name: t.shape[1:] for name, t in drawn.items()} == s.fisher.shapes()
-    x, expected = torch.cat([d.flatten(1) for d in drawn.values()], 1), torch.linalg.inv(s.damped(damping))
+    x, expected = torch.cat([d.reshape(n, -1) for d in drawn.values()], 1), torch.linalg.inv(s.damped(damping))
     variance = expected.diagonal()
     assert float((x.mean(0) * (n / variance).sqrt()).abs().max()) < 6
     error = ((variance[:, None] * variance + expected.square()) / n).sqrt()
@@ -369,7 +369,7 @@ def grown_shape(shapes):
     """More rows, and two new parameters: one first and one within."""
     larger = {"new.first": torch.Size([2, 2])}
     for i, (name_, shape) in enumerate(shapes.items()):
-        larger[name_] = torch.Size([shape[0] + 2, *shape[1:]])
+        larger[name_] = torch.Size([n + 2 if dim == 0 else n for dim, n in enumerate(shape)])
         if i == 0:
             larger["new.second"] = torch.Size([3])
     return larger
