@@ -15,6 +15,8 @@ class Accumulator(ABC):
 
     reads: ClassVar[bool] = True
     """Whether gradients are wanted at all."""
+    keeps_data: ClassVar[bool] = False
+    """Whether the batches themselves are wanted, with their cotangents, by `add_batch`."""
     joint: ClassVar[bool] = False
     """Whether the gradients of all parameters of an example must come together, by `add_gradients`."""
 
