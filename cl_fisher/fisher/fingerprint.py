@@ -5,6 +5,7 @@ import json
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cl_fisher.error import InputError
 
@@ -21,7 +22,7 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for kind, named in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in named:
-            if isinstance(tensor, nn.parameter.UninitializedTensorMixin) or tensor.is_meta:
+            if is_lazy(tensor) or tensor.is_meta:
                 raise InputError(f"{name} has no values yet, so the model has no fingerprint")
             digest.update(json.dumps([kind, name, str(tensor.dtype), list(tensor.shape)]).encode())
             digest.update(_bytes(tensor))
@@ -30,4 +31,4 @@ def fingerprint(model: nn.Module) -> str:
 
 def _bytes(tensor: Tensor) -> memoryview:
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return memoryview(plain.flatten().view(torch.uint8).numpy())
+    return plain.flatten().view(torch.uint8).numpy().data

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from cl_fisher.error import InputError
-from cl_fisher.fisher.fallback import taken
 from cl_fisher.fisher.structure import lanczos
 from cl_fisher.fisher.structure.kept import Kept, kept
 from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
@@ -211,29 +211,43 @@ def _generator() -> torch.Generator:
 class ImplicitAccumulator(Accumulator):
     """Keeps the batches, and the model as it was."""
 
-    reads: ClassVar[bool] = False
     keeps_data: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
         self._model, self._parameters = model, parameters
         self._batches: list[tuple[Any, Tensor]] = []
-
-    def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
-        """Not wanted."""
-        raise NotImplementedError
+        self._last: Any = None
+        self._count = torch.zeros(1, device=next(iter(parameters.values())).device)
 
     def add_batch(self, inputs: Any, columns: Tensor) -> None:
         """Kept; the columns hold the root of the examples' weights already."""
-        self._batches.append((taken(inputs, slice(None), -1), columns.detach().clone()))
+        if self._last is inputs:  # more columns of the same examples
+            kept_inputs, before = self._batches[-1]
+            self._batches[-1] = kept_inputs, torch.cat([before, columns.detach()])
+            return
+        self._last = inputs
+        copied = tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
+        self._batches.append((copied, columns.detach().clone()))
 
     def sums(self) -> list[Tensor]:
-        """There are none: several processes would each keep a part of the data."""
-        raise InputError("an implicit Fisher keeps its data in one process; choose another fisher/structure for more")
+        """How many examples are kept here: if others add to that, each process has a part of the data only."""
+        self._count.fill_(self._kept())
+        return [self._count]
 
     def finish(self, n_examples: float, info: Mapping[str, Any]) -> Implicit:
-        """Of a copy of the model."""
+        """Of a copy of the model.
+
+        Raises:
+            InputError: the data is dealt out over processes, or the model cannot be differentiated in the ways needed.
+        """
+        self._last = None
+        if float(self._count) != self._kept():
+            raise InputError("an implicit Fisher keeps its data in one process: do without distributed=True")
         data = kept(self._model, self._parameters, tuple(self._batches), n_examples)
         return Implicit(((data, 1.0),), {name: p.shape for name, p in self._parameters.items()}, info=dict(info))
+
+    def _kept(self) -> int:
+        return sum(columns.shape[1] for _, columns in self._batches)
 
 
 class ImplicitStructure(Structure):

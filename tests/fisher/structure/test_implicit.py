@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from cl_fisher.error import InputError
-from cl_fisher.fisher.draws import Draws
+from cl_fisher.fisher import estimate_fisher
 from cl_fisher.fisher.estimator.empirical import Empirical
 from cl_fisher.fisher.estimator.exact import Exact
-from cl_fisher.fisher.likelihood import Categorical
 from cl_fisher.fisher.reference import brute_force
 from cl_fisher.fisher.structure import implicit, lanczos
 from cl_fisher.fisher.structure.implicit import ImplicitStructure
@@ -97,14 +96,8 @@ def parameters_of(model):
 
 
 def made(model, inputs, targets, estimator=None, batch=4):
-    """What the loop over data does with such a structure."""
-    accumulator = ImplicitStructure().accumulator(model, parameters_of(model))
-    assert accumulator.keeps_data
-    assert not accumulator.reads
-    for x, y in zip(inputs.split(batch), targets.split(batch), strict=True):
-        columns = (estimator or Exact()).columns(Categorical(), model(x).detach(), y, Draws(0, torch.arange(len(y))))
-        accumulator.add_batch(x, columns)
-    return accumulator.finish(len(inputs), {"samples": len(inputs)})
+    batches = list(zip(inputs.split(batch), targets.split(batch), strict=True))
+    return estimate_fisher(model, batches, estimator=estimator or Exact(), structure=ImplicitStructure())
 
 
 def case(make=Mlp, n=11, seed=0):
@@ -306,3 +299,30 @@ def test_an_exhausted_krylov_space_is_exact():
             1e-9,
             most=10,
         )
+
+
+def test_columns_come_in_parts_and_data_from_one_process_only():
+    model, x, _ = case()
+    accumulator = ImplicitStructure().accumulator(model, parameters_of(model))
+    columns = torch.randn(3, 11, 4, dtype=torch.float64)
+    accumulator.add_batch(x, columns[:1])
+    accumulator.add_batch(x, columns[1:])
+    sums = accumulator.sums()
+    fisher = accumulator.finish(11, {})
+    assert len(fisher.terms[0][0].batches) == 1
+    v = point(model)
+    pushed = torch.func.jvp(lambda q: torch.func.functional_call(model, q, x), (parameters_of(model),), (v,))[1]
+    torch.testing.assert_close(fisher.quadratic(v), (columns * pushed).sum(-1).square().sum() / 11)
+    sums[0].mul_(2)  # what a reduction over two processes does
+    with pytest.raises(InputError, match="one process"):
+        accumulator.finish(22, {})
+
+
+def test_importance_weights_are_in_the_columns():
+    model, x, y = case()
+    batches = [(x, y)]
+    of = {"samples": 5, "sampling": "importance"}
+    implicit_, diagonal = (
+        estimate_fisher(model, batches, structure=s, **of) for s in (ImplicitStructure(), "diagonal")
+    )
+    torch.testing.assert_close(flat(implicit_.diagonal()), flat(diagonal.diagonal()), rtol=1e-10, atol=1e-12)
