@@ -117,11 +117,11 @@ def test_mistakes_are_seen(trained):
     assert checked_(trained, in_training_mode)["check_cosine"] < 0.99
     dropped = checked_(trained, without_a_layer)
     assert dropped["share/6"] == 0
-    assert dropped["zero"] > 0.2
+    assert dropped["zero"] > 0.15
     assert dropped["check_cosine"] < 0.9
     assert dropped["check_ratio"] < 0.9
     missing = checked_(trained, partial(estimate_fisher, estimator=Missing()))
-    assert missing["check_cosine"] < 0.99
+    assert missing["check_cosine"] < 0.999  # a right one has 1 to 1e-6
     assert missing["check_ratio"] < 0.9
     right = checked_(trained, partial(estimate_fisher, estimator="empirical"))
     assert checked_(trained, swapped)["check_ratio"] > 2 * right["check_ratio"]
