@@ -14,6 +14,7 @@ from cl_fisher.fisher.estimator.exact import Exact
 from cl_fisher.fisher.reference import brute_force
 from cl_fisher.fisher.structure import implicit, lanczos
 from cl_fisher.fisher.structure.implicit import ImplicitStructure
+from cl_fisher.strategy.ewc import EWC
 
 
 class Mlp(nn.Module):
@@ -326,3 +327,28 @@ def test_importance_weights_are_in_the_columns():
         estimate_fisher(model, batches, structure=s, **of) for s in (ImplicitStructure(), "diagonal")
     )
     torch.testing.assert_close(flat(implicit_.diagonal()), flat(diagonal.diagonal()), rtol=1e-10, atol=1e-12)
+
+
+def test_as_the_penalty_of_two_tasks():
+    model, x, y = case()
+    ewc = EWC(model, strength=3.0, structure=ImplicitStructure())
+    anchors, dense = [], []
+    for shift in (0.0, 0.3):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(shift)
+        ewc.consolidate([(x, y)])
+        anchors.append(flat(model.state_dict()).clone())
+        dense.append(brute_force(model, x))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1.1)
+    model.zero_grad()
+    ewc.add_gradient()
+    now = flat(model.state_dict())
+    expected = sum(3.0 * f @ (now - a) for f, a in zip(dense, anchors, strict=True))
+    torch.testing.assert_close(torch.cat([p.grad.flatten() for p in model.parameters()]), expected)
+    value = sum(1.5 * (now - a) @ f @ (now - a) for f, a in zip(dense, anchors, strict=True))
+    assert ewc.penalty() == pytest.approx(float(value))
+    with pytest.raises(InputError, match="cannot be stored"):
+        ewc.state_dict()
