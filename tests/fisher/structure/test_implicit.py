@@ -181,6 +181,10 @@ def test_sum_factor_and_growth():
     both = 2 * made(model, x, y) + made(other, x2, y2)
     expected = 2 * brute_force(model, x) + brute_force(other, x2)
     torch.testing.assert_close(both.to_dense(), expected, rtol=1e-10, atol=1e-12)
+    v = point(model)
+    torch.testing.assert_close(flat(both.mv(v)), expected @ flat(v))
+    torch.testing.assert_close(both.quadratic(v), flat(v) @ expected @ flat(v))
+    torch.testing.assert_close(flat(both.diagonal()), expected.diagonal())
     large = {n: torch.zeros_like(p) for n, p in Mlp(6).double().named_parameters()} | {"new": torch.zeros(2)}
     grown = made(model, x, y).grown(large)
     v = {n: torch.randn_like(p) for n, p in large.items()}
