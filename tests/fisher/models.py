@@ -1,5 +1,7 @@
 """Small models, most of them awkward: each is a way in which layers, weights and examples can be wired."""
 
+import warnings
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -81,7 +83,7 @@ def reused():
 
 
 def reused_in_another_order():
-    """Called twice, the second time with the first two examples swapped: rows of the two calls do not belong together."""
+    """Called twice, the second time with two examples swapped: rows of the two calls do not belong together."""
 
     def swapped(x):
         return torch.cat([x[1:2], x[:1], x[2:]])
@@ -407,7 +409,7 @@ def in_place_residual():
     return Model(
         forward,
         embed=nn.Linear(6, 5),
-        layers=nn.ModuleList(nn.Sequential(nn.Linear(5, 5), nn.ReLU(inplace=True)) for _ in range(2)),
+        layers=nn.ModuleList(nn.Sequential(nn.Linear(5, 5), nn.ReLU(inplace=True), nn.Linear(5, 5)) for _ in range(2)),
         out=nn.Linear(5, 4),
     )
 
@@ -588,9 +590,7 @@ def squeeze_excite():
         x = m.conv(x)
         return m.out((x * m.excite(torch.relu_(m.squeeze(x.mean((2, 3))))).sigmoid()[:, :, None, None]).amax((2, 3)))
 
-    return Model(
-        forward, conv=nn.Conv2d(2, 4, 3), squeeze=nn.Linear(4, 2), excite=nn.Linear(2, 4), out=nn.Linear(4, 4)
-    )
+    return Model(forward, conv=nn.Conv2d(2, 4, 3), squeeze=nn.Linear(4, 2), excite=nn.Linear(2, 4), out=nn.Linear(4, 4))
 
 
 def residual_block():
@@ -628,7 +628,9 @@ def norms(norm):
 
 def reused_convolution():
     return Model(
-        lambda m, x: m.out(m.conv(torch.tanh(m.conv(x))).flatten(1)), conv=nn.Conv2d(2, 2, 3, padding=1), out=nn.Linear(50, 4)
+        lambda m, x: m.out(m.conv(torch.tanh(m.conv(x))).flatten(1)),
+        conv=nn.Conv2d(2, 2, 3, padding=1),
+        out=nn.Linear(50, 4),
     )
 
 
@@ -706,9 +708,7 @@ def inner_gradient():
 
 
 def fourier():
-    return Model(
-        lambda m, x: m.out(torch.fft.fft(m.layer(x)).abs()), layer=nn.Linear(6, 5), out=nn.Linear(5, 4)
-    )
+    return Model(lambda m, x: m.out(torch.fft.fft(m.layer(x)).abs()), layer=nn.Linear(6, 5), out=nn.Linear(5, 4))
 
 
 def bilinear():
@@ -802,7 +802,7 @@ VECTORS = {
 
 IMAGES = {
     "groups and dilation": lambda: convolution(nn.Conv2d(2, 4, 2, groups=2, dilation=2), 4),
-    "same padding": lambda: convolution(nn.Conv2d(2, 3, (2, 3), padding="same"), 3),
+    "same padding": lambda: convolution(nn.Conv2d(2, 3, (1, 3), padding="same", dilation=2), 3),
     "circular padding": lambda: convolution(nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular"), 3),
     "reflected padding": lambda: convolution(nn.Conv2d(2, 3, 3, stride=2, padding=1, padding_mode="reflect"), 3),
     "channels last": lambda: convolution(nn.Conv2d(2, 3, 3), 3).to(memory_format=torch.channels_last),
@@ -837,13 +837,15 @@ MODELS = VECTORS | IMAGES | TOKENS
 
 
 def make(name):
-    """The model in evaluation mode, with statistics of its own if it keeps any, inputs and targets."""
+    """The model in evaluation mode, with running statistics, inputs and targets."""
     torch.manual_seed(1)
-    model = MODELS[name]().double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, but in use
+        model = MODELS[name]().double()
     inputs = torch.randn(N, *((2, 5, 5) if name in IMAGES else (6,)), dtype=torch.float64)
     if name in TOKENS:
         inputs = torch.randint(0, 7, (N, 5))
     if name == "gated":
         inputs[6:, 0] += 10
-    n_outputs = model(inputs.clone()).shape[1]
+    n_outputs = model(inputs.clone()).shape[1]  # in training mode
     return model.eval(), inputs, torch.randint(0, n_outputs, (N,))

@@ -38,8 +38,14 @@ def trace(model):
     """Everything that an estimate could leave behind in a model, by module."""
     return [
         (
-            {key: copy.copy(value) if isinstance(value, (dict, list, set)) else value for key, value in vars(m).items()},
-            {name: (t, t._version, t.clone(), t.requires_grad) for name, t in [*m.named_parameters(), *m.named_buffers()]},
+            {
+                key: copy.copy(value) if isinstance(value, (dict, list, set)) else value
+                for key, value in vars(m).items()
+            },
+            {
+                name: (t, t._version, t.clone(), t.requires_grad)
+                for name, t in [*m.named_parameters(), *m.named_buffers()]
+            },
             {name: None if p.grad is None else (p.grad, p.grad.clone()) for name, p in m.named_parameters()},
         )
         for m in model.modules()
