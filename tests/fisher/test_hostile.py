@@ -1,7 +1,6 @@
-"""Awkward models, each against brute force in float64, in any batches, and left as it was."""
+"""Awkward models, each against brute force in float64, in any batches, and left as they were."""
 
 import copy
-import warnings
 
 import pytest
 import torch
@@ -11,14 +10,11 @@ from cl_fisher.fisher import estimate_fisher
 from cl_fisher.fisher.reference import brute_force
 from tests.fisher.models import MODELS, N, make
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Fisher example by example"),
-    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Fisher example by example")
 
-ONE_BY_ONE = {}
-"""Models that vmap cannot do, and that no rule covers as a whole."""
+SLOW = [pytest.param(name, marks=[pytest.mark.slow] if name == "compiled" else []) for name in MODELS]
+SAME_SIZE = ("time first", "prototypes")
+"""Models that have another dimension as long as the whole batch."""
 
 
 def flat(named):
@@ -34,35 +30,81 @@ def close(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
 
 
-def trace(model):
-    """Everything that an estimate could leave behind in a model, by module."""
-    return [
-        (
-            {
-                key: copy.copy(value) if isinstance(value, (dict, list, set)) else value
-                for key, value in vars(m).items()
-            },
-            {
-                name: (t, t._version, t.clone(), t.requires_grad)
-                for name, t in [*m.named_parameters(), *m.named_buffers()]
-            },
-            {name: None if p.grad is None else (p.grad, p.grad.clone()) for name, p in m.named_parameters()},
-        )
-        for m in model.modules()
-    ]
+def state(model):
+    """All that an estimate could leave behind: per module its attributes, and of each tensor all that one can see."""
+    torch_tensors = [*model.parameters(), *model.buffers()]
+    return (
+        [{key: _kept(value) for key, value in vars(m).items()} for m in model.modules()],
+        [(id(t), t._version, t.requires_grad, id(t.grad)) for t in torch_tensors],
+        [t.detach().clone() for t in torch_tensors],
+        torch.get_rng_state(),
+    )
 
 
-@pytest.mark.parametrize("name", MODELS)
+def _kept(value):
+    return copy.copy(value) if isinstance(value, (dict, list, set)) else value
+
+
+def assert_same_state(before, after):
+    if isinstance(before, torch.Tensor):
+        assert torch.equal(before, after)
+    elif isinstance(before, dict):
+        assert list(before) == list(after)
+        assert_same_state(list(before.values()), list(after.values()))
+    elif isinstance(before, (list, tuple)):
+        assert len(before) == len(after)
+        for b, a in zip(before, after, strict=True):
+            assert b is a or assert_same_state(b, a) is None
+    else:
+        assert before == after
+
+
+@pytest.mark.parametrize("name", SLOW)
 def test_diagonal_equals_brute_force(name):
     model, inputs, targets = make(name)
-    empirical = brute_force(model, inputs.clone(), targets).diagonal()
     truth = brute_force(model, inputs.clone()).diagonal()
-    sizes = [[4, 5, 2], [N]][name in ("time first", "prototypes")]
-    fisher = estimate_fisher(model, batches(inputs, targets, sizes)).diagonal()
+    before = state(model)
+    found = estimate_fisher(model, batches(inputs, targets, [N] if name in SAME_SIZE else [4, 5, 2])).diagonal()
+    assert_same_state(before, state(model))
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    assert {n: f.shape for n, f in fisher.items()} == {n: p.shape for n, p in trainable.items()}
-    close(flat(fisher), truth)
-    of_each = truth.split([p.numel() for p in trainable.values()])
-    for n, mine, true in zip(fisher, fisher.values(), of_each, strict=True):
-        assert bool(mine.any()) == bool(true.any()), n  # zero only where the outputs do not depend on it
-    close(flat(estimate_fisher(model, batches(inputs, targets, sizes), estimator="empirical").diagonal()), empirical)
+    assert {n: f.shape for n, f in found.items()} == {n: p.shape for n, p in trainable.items()}
+    close(flat(found), truth)
+    for (n, mine), true in zip(found.items(), truth.split([p.numel() for p in trainable.values()]), strict=True):
+        assert bool(mine.any()) == bool(true.any()), n  # zero only where the outputs do not depend on it at all
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_one_column_and_other_batches_and_another_order(name):
+    """The empirical Fisher, whose examples must stay with their labels."""
+    model, inputs, targets = make(name)
+    truth = brute_force(model, inputs.clone(), targets).diagonal()
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    close(flat(estimate_fisher(model, batches(inputs, targets, 3, order), estimator="empirical").diagonal()), truth)
+
+
+@pytest.mark.parametrize("name", ["mlp", "lstm", "transformer", "lora", "branches", "batch norm", "spectral norm"])
+def test_no_trace_of_an_estimate_that_fails(name):
+    model, inputs, targets = make(name)
+    model.train()
+    next(model.children()).eval()
+    before, modes = state(model), [m.training for m in model.modules()]
+    with pytest.raises(ValueError, match="targets"):
+        estimate_fisher(model, batches(inputs, torch.where(torch.arange(N) == 9, 99, targets), 4))
+    assert [m.training for m in model.modules()] == modes
+    assert_same_state(before, state(model))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_lora_adapters_of_peft():
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(target_modules=["0", "2"], r=2, modules_to_save=["4"], lora_dropout=0.1)
+    base = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 4))
+    model, inputs = peft.get_peft_model(base, config).double().eval(), torch.randn(N, 6, dtype=torch.float64)
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(p)
+    found = estimate_fisher(model, [(inputs, torch.zeros(N, dtype=torch.long))]).diagonal()
+    assert sum("lora" in name for name in found) == 4
+    close(flat(found), brute_force(model, inputs).diagonal())
