@@ -27,7 +27,7 @@ class _Weights:
 
 @contextmanager
 def unrolled(model: nn.Module) -> Iterator[None]:
-    """Let the nn.LSTM, nn.GRU and nn.RNN in a model compute by plain operations; their own forward is back on leaving.
+    """Let nn.LSTM, nn.GRU, nn.RNN and their cells compute by plain operations; their own forward is back on leaving.
 
     Torch's fused kernels have no rule for vmap, show no use of their weights to hooks, and on CUDA refuse a backward
     pass in evaluation mode. Outputs and gradients are the same but for rounding. Left to torch: subclasses, a
@@ -36,7 +36,8 @@ def unrolled(model: nn.Module) -> Iterator[None]:
     layers = [m for m in model.modules() if type_before_parametrizations(m) in _LAYERS and "forward" not in vars(m)]
     try:
         for layer in layers:
-            layer.forward = MethodType(_forward, layer)  # a method, so that a deep copy is bound to the copied layer
+            forward = _forward if isinstance(layer, nn.RNNBase) else _cell_forward
+            layer.forward = MethodType(forward, layer)  # a method, so that a deep copy is bound to the copied layer
         yield
     finally:
         for layer in layers:
@@ -57,6 +58,33 @@ def _forward(layer: nn.RNNBase, input: Any, hx: Any = None) -> tuple[Any, Any]: 
         output, last = _batched(layer, input.unsqueeze(batch), initial and tuple(s.unsqueeze(1) for s in initial))
         output, last = output.squeeze(batch), tuple(s.squeeze(1) for s in last)
     return output, last if layer.mode == "LSTM" else last[0]
+
+
+def _cell_forward(cell: nn.RNNCellBase, input: Any, hx: Any = None) -> Any:  # noqa: A002
+    """The `forward` of a cell: the next state."""
+    mode = _mode(cell)
+    sizes = [cell.hidden_size] * (2 if mode == "LSTM" else 1)
+    if not isinstance(input, Tensor) or input.dim() not in (1, 2):
+        return type(cell).forward(cell, input, hx)
+    if hx is None:
+        state = tuple(input.new_zeros(*input.shape[:-1], size) for size in sizes)
+    else:
+        state = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+    if [s.shape for s in state] != [(*input.shape[:-1], size) for size in sizes]:
+        return type(cell).forward(cell, input, hx)
+    weights = _Weights(cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh, None)
+    x = input if input.dim() == 2 else input[None]
+    state = tuple(s if input.dim() == 2 else s[None] for s in state)
+    state = _STEPS[mode](torch.nn.functional.linear(x, weights.ih, weights.bias_ih), state, weights)
+    state = tuple(s if input.dim() == 2 else s[0] for s in state)
+    return state if mode == "LSTM" else state[0]
+
+
+def _mode(cell: nn.RNNCellBase) -> str:
+    """What torch calls the mode of the layer of the same kind."""
+    if isinstance(cell, nn.RNNCell):
+        return f"RNN_{cell.nonlinearity.upper()}"
+    return "LSTM" if isinstance(cell, nn.LSTMCell) else "GRU"
 
 
 def _batched(layer: nn.RNNBase, input: Tensor, initial: State | None) -> tuple[Tensor, State]:  # noqa: A002
@@ -114,7 +142,7 @@ def _relu(projected: Tensor, state: State, weights: _Weights) -> State:
     return ((projected + _recurrent(state[0], weights)).relu(),)
 
 
-_LAYERS = (nn.LSTM, nn.GRU, nn.RNN)
+_LAYERS = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 _STEPS: Mapping[str, Callable[[Tensor, State, _Weights], State]] = {
     "LSTM": _lstm,
     "GRU": _gru,

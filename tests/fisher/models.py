@@ -174,6 +174,35 @@ def functional_only():
     )
 
 
+def one_row():
+    """`functional.linear` with a vector for a weight."""
+    return Model(lambda m, x: m.out(functional.linear(x, m.row)[:, None]), row=weight(6), out=nn.Linear(1, 4))
+
+
+def slices():
+    """Several linear maps in one parameter."""
+    return Model(
+        lambda m, x: functional.linear(functional.linear(x, m.all[:5]).tanh(), m.all[5:, :5], m.all[5:, 5]),
+        all=weight(9, 6),
+    )
+
+
+def weight_and_bias():
+    """A row of the weight is the bias."""
+    return Model(lambda m, x: m.out(functional.linear(x, m.all, m.all[0])), all=weight(6, 6), out=nn.Linear(6, 4))
+
+
+def examples_as_weights():
+    return Model(lambda m, x: functional.linear(m.classes, m.layer(x)).T, layer=nn.Linear(6, 5), classes=weight(4, 5))
+
+
+def shared_bias():
+    """One bias of a layer and of a norm."""
+    layer, norm = nn.Linear(6, 6), nn.LayerNorm(6)
+    norm.bias = layer.bias
+    return nn.Sequential(layer, norm, nn.Tanh(), nn.Linear(6, 4))
+
+
 def matrix_products():
     return Model(
         lambda m, x: torch.einsum("nk,kc->nc", torch.tanh(x @ m.first + m.bias), m.second),
@@ -450,6 +479,24 @@ def attention(**options):
         lambda m, x: m.out(m.attention(*[m.embed(sequences(x))] * 3)[0].mean(1)),
         embed=nn.Linear(2, 4),
         attention=nn.MultiheadAttention(4, 2, batch_first=True, **options),
+        out=nn.Linear(4, 4),
+    )
+
+
+def separate_projections():
+    """Attention by hand; the keys' bias changes nothing, so that its gradient is all rounding."""
+
+    def forward(m, x):
+        x = m.embed(sequences(x))
+        weights = (m.query(x) @ m.key(x).mT).softmax(-1)
+        return m.out((weights @ m.value(x)).mean(1))
+
+    return Model(
+        forward,
+        embed=nn.Linear(2, 4),
+        query=nn.Linear(4, 4),
+        key=nn.Linear(4, 4),
+        value=nn.Linear(4, 4),
         out=nn.Linear(4, 4),
     )
 
@@ -744,6 +791,11 @@ VECTORS = {
     "bare": bare,
     "functional only": functional_only,
     "matrix products": matrix_products,
+    "one row": one_row,
+    "slices": slices,
+    "weight and bias": weight_and_bias,
+    "examples as weights": examples_as_weights,
+    "shared bias": shared_bias,
     "lists of parameters": lists_of_parameters,
     "prompt": prompt,
     "hypernetwork": hypernetwork,
@@ -772,6 +824,7 @@ VECTORS = {
     "symmetric": symmetric,
     "weight norm by hook": weight_norm_by_hook,
     "attention": attention,
+    "separate projections": separate_projections,
     "attention with added keys": lambda: attention(add_bias_kv=True, add_zero_attn=True),
     "attention, time first": attention_time_first,
     "cross attention": cross_attention,
@@ -828,6 +881,7 @@ IMAGES = {
 TOKENS = {
     "embedding": embedding,
     "padding index": lambda: embedding(padding_idx=1),
+    "scaled by frequency": lambda: embedding(scale_grad_by_freq=True),
     "language model": language_model,
     "bag of words": lambda: bag("sum"),
     "mean of words": lambda: bag("mean"),

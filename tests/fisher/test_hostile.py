@@ -1,16 +1,35 @@
 """Awkward models, each against brute force in float64, in any batches, and left as they were."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from cl_fisher.fisher import estimate_fisher
+from cl_fisher.error import InputError
+from cl_fisher.fisher import estimate_fisher, fallback
 from cl_fisher.fisher.reference import brute_force
-from tests.fisher.models import MODELS, N, make
+from tests.fisher.models import MODELS, Model, N, embedding, make
 
-pytestmark = pytest.mark.filterwarnings("ignore:Fisher example by example")
+ONE_BY_ONE = (
+    "prelu",
+    "one after the other",
+    "mixture of experts",
+    "packed",
+    "inner gradient",
+    "scripted",
+)
+"""Models that vmap cannot do, or does wrong, and that rules do not cover as a whole."""
+BY_RULES = (
+    *("mlp", "no bias", "in-place", "two names", "reused", "never called", "by keyword", "functional only", "frozen"),
+    *("lora", "branches", "dropout", "sequences", "grids", "positions as rows", "in-place on a view", "checkpointed"),
+    *("in-place residual", "separate projections", "lstm", "lstm with everything", "gru", "rnn", "cells", "time first"),
+    *("fourier", "custom function", "frozen attention", "hooked", "backbone without gradients"),
+)
+"""Models that no fallback is needed for."""
 
 SLOW = [pytest.param(name, marks=[pytest.mark.slow] if name == "compiled" else []) for name in MODELS]
 SAME_SIZE = ("time first", "prototypes")
@@ -64,7 +83,10 @@ def test_diagonal_equals_brute_force(name):
     model, inputs, targets = make(name)
     truth = brute_force(model, inputs.clone()).diagonal()
     before = state(model)
-    found = estimate_fisher(model, batches(inputs, targets, [N] if name in SAME_SIZE else [4, 5, 2])).diagonal()
+    with warnings.catch_warnings():
+        if name in ONE_BY_ONE:
+            warnings.filterwarnings("ignore", "Fisher example by example")
+        found = estimate_fisher(model, batches(inputs, targets, [N] if name in SAME_SIZE else [4, 5, 2])).diagonal()
     assert_same_state(before, state(model))
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
     assert {n: f.shape for n, f in found.items()} == {n: p.shape for n, p in trainable.items()}
@@ -73,6 +95,7 @@ def test_diagonal_equals_brute_force(name):
         assert bool(mine.any()) == bool(true.any()), n  # zero only where the outputs do not depend on it at all
 
 
+@pytest.mark.filterwarnings("ignore:Fisher example by example")
 @pytest.mark.parametrize("name", SLOW)
 def test_one_column_and_other_batches_and_another_order(name):
     """The empirical Fisher, whose examples must stay with their labels."""
@@ -80,6 +103,14 @@ def test_one_column_and_other_batches_and_another_order(name):
     truth = brute_force(model, inputs.clone(), targets).diagonal()
     order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
     close(flat(estimate_fisher(model, batches(inputs, targets, 3, order), estimator="empirical").diagonal()), truth)
+
+
+@pytest.mark.parametrize("name", BY_RULES)
+def test_rules_cover_all_of_it(name, monkeypatch):
+    monkeypatch.setattr(fallback, "_by_vmap", None)
+    monkeypatch.setattr(fallback, "one_by_one", None)
+    model, inputs, targets = make(name)
+    estimate_fisher(model.float(), [(inputs.float(), targets)])
 
 
 @pytest.mark.parametrize("name", ["mlp", "lstm", "transformer", "lora", "branches", "batch norm", "spectral norm"])
@@ -92,6 +123,16 @@ def test_no_trace_of_an_estimate_that_fails(name):
         estimate_fisher(model, batches(inputs, torch.where(torch.arange(N) == 9, 99, targets), 4))
     assert [m.training for m in model.modules()] == modes
     assert_same_state(before, state(model))
+
+
+@pytest.mark.filterwarnings("ignore:Fisher example by example")
+def test_sparse_gradients_are_the_dense_ones():
+    found = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        model = embedding(sparse=sparse).double()
+        found.append(estimate_fisher(model, [(torch.arange(35).reshape(7, 5) % 7, torch.arange(7) % 4)]).diagonal())
+    close(flat({name: f.to_dense() for name, f in found[0].items()}), flat(found[1]))
 
 
 @pytest.mark.slow
@@ -108,3 +149,29 @@ def test_lora_adapters_of_peft():
     found = estimate_fisher(model, [(inputs, torch.zeros(N, dtype=torch.long))]).diagonal()
     assert sum("lora" in name for name in found) == 4
     close(flat(found), brute_force(model, inputs).diagonal())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: Model(lambda m, x: functional.dropout(m.out(x)), out=nn.Linear(6, 4)), "draws at random"),
+        (
+            lambda: nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), nn.Linear(6, 4)),
+            "depend on the other examples",
+        ),
+        (lambda: nn.LazyLinear(4), "no shape yet"),
+        (
+            lambda: Model(
+                lambda m, x: m.out(checkpoint(m.block, x.requires_grad_(), use_reentrant=True)),
+                block=nn.Linear(6, 5),
+                out=nn.Linear(5, 4),
+            ),
+            "use_reentrant=False",
+        ),
+    ],
+    ids=["random", "mixing", "lazy", "hidden"],
+)
+def test_models_without_a_fisher_are_refused(model, message):
+    torch.manual_seed(0)
+    with pytest.raises(InputError, match=message):
+        estimate_fisher(model(), [(torch.randn(8, 6), torch.zeros(8, dtype=torch.long))])

@@ -204,3 +204,42 @@ def test_what_torch_refuses_is_refused(kind):
         for context in (nn.Module(), layer):
             with unrolled(context), pytest.raises((RuntimeError, ValueError)):
                 call(layer, inputs)
+
+
+CELLS = {
+    "lstm": nn.LSTMCell,
+    "gru": nn.GRUCell,
+    "tanh": nn.RNNCell,
+    "relu": lambda *a, **k: nn.RNNCell(*a, nonlinearity="relu", **k),
+}
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells(kind, bias, given, batched):
+    torch.manual_seed(0)
+    cell = CELLS[kind](K, H, bias=bias).double()
+    rows = [N] if batched else []
+    x = torch.randn(*rows, K, dtype=torch.float64, requires_grad=True)
+    state = tuple(
+        torch.randn(*rows, H, dtype=torch.float64, requires_grad=True) for _ in range(2 if kind == "lstm" else 1)
+    )
+
+    def results():
+        hx = (state if kind == "lstm" else state[0]) if given else None
+        out = cell(x, hx)
+        assert isinstance(out, tuple) == (kind == "lstm")
+        out = out if kind == "lstm" else (out,)
+        wanted = [x, *(state if given else []), *cell.parameters()]
+        return [*out, *torch.autograd.grad(sum((t.sin() * (i + 1)).sum() for i, t in enumerate(out)), wanted)]
+
+    expected = results()
+    with unrolled(cell):
+        assert "forward" in vars(cell)
+        for ours, theirs in zip(results(), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+        with pytest.raises(RuntimeError):
+            cell(x, tuple(s[..., :2] for s in state) if kind == "lstm" else state[0][..., :2])
+    assert "forward" not in vars(cell)
