@@ -68,9 +68,14 @@ class EWC(Strategy):
         """The penalty at the current weights."""
         return 0.5 * self.strength * self.quadratic.value(self.model)
 
-    def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
-        """Add the penalty of a finished task, from its batches (see `estimate_fisher`) and its active classes."""
-        fisher = self._estimate(self.model, batches, classes=classes)
+    def consolidate(
+        self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None, distributed: bool = False
+    ) -> FisherMatrix:
+        """Add the penalty of a finished task, from its batches (see `estimate_fisher`) and its active classes.
+
+        With `distributed`, each process of torch.distributed gives its own share of the batches.
+        """
+        fisher = self._estimate(self.model, batches, classes=classes, distributed=distributed)
         self.quadratic.add(fisher, self.model)
         return fisher
 
