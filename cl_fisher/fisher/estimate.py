@@ -2,6 +2,7 @@
 
 import copy
 import operator
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from cl_fisher.fisher.estimator.stratified import Stratified
 from cl_fisher.fisher.fingerprint import fingerprint
 from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
 from cl_fisher.fisher.one_pass import Pass, Question
+from cl_fisher.fisher.plain import plain
 from cl_fisher.fisher.processes import Processes
 from cl_fisher.fisher.progress import Bar, Progress
 from cl_fisher.fisher.stream import Stream
@@ -35,6 +37,7 @@ from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.together import check_together
 from cl_fisher.fisher.undisturbed import undisturbed
+from cl_fisher.fisher.unrolled import unrolled
 from cl_fisher.fisher.watch import Watch
 
 ESTIMATORS: Mapping[str, type[Estimator]] = {
@@ -123,7 +126,7 @@ def estimate_fisher(
     if (standard_error or until is not None) and (distributed or sampling == "importance"):
         raise InputError("standard_error and until are for examples of equal weight, drawn uniformly, in one process")
     processes = Processes(distributed)
-    with undisturbed(model):
+    with undisturbed(model), plain():
         model = _precise(model)
         trainable = _trainable(model)
         accumulator = structure_.accumulator(model, trainable)
@@ -131,7 +134,8 @@ def estimate_fisher(
         stream = Stream(batches, question, samples, sampling, processes, _reporter(progress))
         watch = None if until is None and not standard_error else Watch(accumulator, trainable, until)
         if accumulator.reads:
-            _run(stream, question, accumulator, watch, processes)
+            with unrolled(model):
+                _run(stream, question, accumulator, watch, processes)
     info: dict[str, Any] = {
         "estimator": _name(estimator_, ESTIMATORS),
         "structure": _name(structure_, STRUCTURES),
@@ -152,6 +156,13 @@ def estimate_fisher(
     if check and stream.first is not None:
         again = partial(estimate_fisher, likelihood=likelihood_, estimator=estimator_, structure=structure_, seed=seed)
         found = self_check(model, stream.first, fisher, again, likelihood_, question.classes)
+        if info["estimator"] == "exact" and info["structure"] == "diagonal" and found["check_cosine"] < 0.999:
+            cosine = found["check_cosine"]
+            warnings.warn(
+                f"this Fisher is wrong: on a few examples its cosine with plain autograd is {cosine:.4f}; please "
+                "report the model",
+                stacklevel=2,
+            )
         fisher = replace(fisher, info=dict(fisher.info) | {"check": found})
     return fisher
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch, pieces
 from cl_fisher.fisher.capture import Capture, Captured, at_edges, at_uses
+from cl_fisher.fisher.determinism import check_determined
 from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.fallback import per_example_gradients
@@ -63,6 +64,7 @@ class Pass:
         self._capture = Capture(question.model, question.trainable)
         self._joint = any(a.joint for a in accumulators)
         self._bytes_per_example: float | None = None
+        self._determined = False
 
     def add(self, batch: Batch) -> int:
         """Accumulate a batch; returns by how much the number of examples (or of groups) grows."""
@@ -76,6 +78,9 @@ class Pass:
     def _add_piece(self, batch: Batch) -> None:
         """By a rule where there is one that is right about this model, else by the fallback."""
         captured = self._capture.forward(batch.copied_inputs(), len(batch))
+        if not self._determined:
+            check_determined(self._question.model, batch, captured.outputs)
+            self._determined = True
         keeps = [a for a in self._accumulators if a.keeps_data]
         taken = [] if self._joint else [u for u in captured.uses if all(a.takes(u) for a in self._accumulators)]
         for use in taken:
