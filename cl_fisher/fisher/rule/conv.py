@@ -1,12 +1,12 @@
 """Convolutions."""
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd
 
 from cl_fisher.fisher.rule.correlation import Correlation
-from cl_fisher.fisher.rule.products import CACHE_BYTES, squared_products
+from cl_fisher.fisher.rule.products import CACHE_BYTES, squared_products, sum_of_squares
 from cl_fisher.fisher.rule.rule import CHUNK_BYTES, Rule
 
 _DIMENSIONS: dict[type[nn.Module], int] = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
@@ -14,68 +14,97 @@ _FEW_POSITIONS = 64  # up to here, if the weight fills the cache, matrix product
 
 
 class ConvRule(Rule):
-    """y = x * W + b, x of [N, channels, positions...]."""
+    """y = W * x + b, x [N, channels, positions...] or several such images, [N, images, channels, ...]."""
 
-    def covers(self, module: nn.Module, inputs: Tensor) -> bool:
-        """Batches; a single example without a batch dimension has one dimension less."""
-        return inputs.dim() - 2 == _DIMENSIONS.get(type(module))
+    def covers(self, module: Any, inputs: Tensor) -> bool:
+        """Any options; a single example without a batch dimension is none."""
+        n = _DIMENSIONS.get(type(module))
+        return n is not None and inputs.dim() in (n + 2, n + 3) and inputs.shape[-n - 1] == module.in_channels
 
-    def gradient(self, module: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-        """As the backward pass does it."""
-        weight = _correlation(module).summed(_padded(module, inputs), gradient)
-        return {"weight": weight} | ({} if module.bias is None else {"bias": gradient.flatten(2).sum((0, 2))})
+    def gradient(self, module: Any, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        """As a backward pass does it."""
+        g = _images(module, gradient)
+        weight = _correlation(module).summed(_padded(module, inputs), g)
+        return {"weight": weight} | ({} if module.bias is None else {"bias": g.flatten(3).sum((0, 1, 3))})
 
-    def per_example(self, module: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
-        """One convolution for some examples at a time, their groups next to each other (Rochette et al. 2019)."""
-        weight = _correlation(module).each(_padded(module, inputs), gradient)
-        return {"weight": weight} | ({} if module.bias is None else {"bias": gradient.flatten(2).sum(2)})
+    def per_example(self, module: Any, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        """By a convolution whose groups are the examples (Rochette et al. 2019)."""
+        g = _images(module, gradient)
+        weight = _correlation(module).each(_padded(module, inputs), g)
+        return {"weight": weight} | ({} if module.bias is None else {"bias": g.flatten(3).sum((1, 3))})
 
-    def squares(self, module: nn.Module, inputs: Tensor, gradients: list[Tensor]) -> dict[str, Tensor]:
-        """By convolutions of all columns, or by products of unfolded patches where these are few and the weight large."""
-        n_positions = gradients[0][0, 0].numel()
+    def squares(self, module: Any, inputs: Tensor, gradients: list[Tensor]) -> dict[str, Tensor]:
+        """By such convolutions of all columns; by products of patches where these are few and the weight is large."""
+        columns = [_images(module, g) for g in gradients]
+        n_positions = columns[0][0, :, 0].numel()
         bytes_ = module.weight.numel() * module.weight.element_size()
         if self.is_matrix(module) and n_positions <= _FEW_POSITIONS and bytes_ > CACHE_BYTES:
             weight = self._squares_by_patches(module, inputs, gradients)
         else:
-            weight = _correlation(module).squares([_padded(module, inputs)], gradients)
+            weight = _correlation(module).squares([_padded(module, inputs)], columns)
         if module.bias is None:
             return {"weight": weight}
-        return {"weight": weight, "bias": sum_of_squares([g.flatten(2).sum(2) for g in gradients])}
+        return {"weight": weight, "bias": sum_of_squares(g.flatten(3).sum((1, 3)) for g in columns)}
 
-    def _squares_by_patches(self, module: nn.Module, inputs: Tensor, gradients: list[Tensor]) -> Tensor:
-        total = module.weight.new_zeros(module.weight.flatten(1).shape)
-        patches = module.weight[0].numel() * gradients[0][0, 0].numel() * inputs.element_size()
-        size = max(1, CHUNK_BYTES // patches)
+    def _squares_by_patches(self, module: Any, inputs: Tensor, gradients: list[Tensor]) -> Tensor:
+        n_bytes = self.rows(module, inputs[:1]).numel() * inputs.element_size()
+        size = max(1, CHUNK_BYTES // n_bytes)
+        total = inputs.new_zeros(module.weight.flatten(1).shape)
         for start in range(0, len(inputs), size):
             part = slice(start, start + size)
-            total += squared_products([g[part].flatten(2) for g in gradients], self.rows(module, inputs[part]))
+            left = [self.row_gradients(module, g[part]).mT for g in gradients]
+            total += squared_products(left, self.rows(module, inputs[part]))
         return total.view_as(module.weight)
 
-    def is_matrix(self, module: nn.Module) -> bool:
+    def is_matrix(self, module: Any) -> bool:
         """Unless its channels are in groups."""
         return module.groups == 1
 
-    def rows(self, module: nn.Module, inputs: Tensor) -> Tensor:
-        """The patches that each output position sees, [N, S, channels * kernel]."""
-        x = _padded(module, inputs, explicit=True)
-        for dim, (kernel, stride, dilation) in enumerate(
-            zip(module.kernel_size, module.stride, module.dilation, strict=True), start=2
-        ):
-            x = x.unfold(dim, (kernel - 1) * dilation + 1, stride)[..., ::dilation]
-        n = len(module.kernel_size)
-        order = (0, 1, *range(n + 2, 2 * n + 2), *range(2, n + 2))  # positions last: the faster copy
-        return x.permute(order).reshape(len(x), module.weight[0].numel(), -1).mT
+    def rows(self, module: Any, inputs: Tensor) -> Tensor:
+        """The patch that each output position sees, [N, S, channels * kernel]."""
+        x, n = _padded(module, inputs, explicitly=True), len(module.kernel_size)
+        for dim in range(n):
+            kernel, stride, dilation = module.kernel_size[dim], module.stride[dim], module.dilation[dim]
+            x = x.unfold(3 + dim, (kernel - 1) * dilation + 1, stride)[..., ::dilation]
+        # a copy with positions last is the fastest
+        patches = x.permute(0, 1, 2, *range(n + 3, 2 * n + 3), *range(3, n + 3)).flatten(2, n + 2).flatten(3)
+        return patches.mT.flatten(1, 2)
 
-    def row_gradients(self, module: nn.Module, gradient: Tensor) -> Tensor:  # noqa: ARG002
+    def row_gradients(self, module: Any, gradient: Tensor) -> Tensor:
         """The gradients, positions flattened."""
-        return gradient.flatten(2).mT
+        return _images(module, gradient).flatten(3).mT.flatten(1, 2)
 
 
-def _padding(module: nn.Module) -> list[tuple[int, int]]:
+def _images(module: Any, tensor: Tensor) -> Tensor:
+    """[N, images, channels, positions...], with one image if there is no such dimension."""
+    return tensor if tensor.dim() == len(module.kernel_size) + 3 else tensor[:, None]
+
+
+def _padding(module: Any) -> list[tuple[int, int]]:
     """Before and after, for each dimension."""
     if module.padding == "valid":
-        return [(0, 0)] * len(module.kernel_size)
+        return [(0, 0) for _ in module.kernel_size]
     if module.padding == "same":
         totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
         return [(total // 2, total - total // 2) for total in totals]
     return [(p, p) for p in module.padding]
+
+
+def _leaves_padding(module: Any) -> bool:
+    """Whether a convolution can do the padding: with zeros, the same on both sides."""
+    return module.padding_mode == "zeros" and all(before == after for before, after in _padding(module))
+
+
+def _padded(module: Any, inputs: Tensor, *, explicitly: bool = False) -> Tensor:
+    """The inputs [N, images, channels, positions...], with the padding that `_correlation` does not do, or with all."""
+    x = _images(module, inputs)
+    if (not explicitly and _leaves_padding(module)) or not any(map(any, _padding(module))):
+        return x
+    last_first = [p for both in reversed(_padding(module)) for p in both]
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    return functional.pad(x.flatten(0, 1), last_first, mode).unflatten(0, x.shape[:2])
+
+
+def _correlation(module: Any) -> Correlation:
+    padding = tuple(p if _leaves_padding(module) else 0 for p, _ in _padding(module))
+    return Correlation(module.weight.shape, module.stride, padding, module.dilation, module.groups)

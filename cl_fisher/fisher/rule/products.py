@@ -1,6 +1,6 @@
 """Products of two matrices per example, squared and summed: the diagonal of a layer that shares its weight."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -70,3 +70,8 @@ def products_by_pairs(left: Sequence[Tensor], right: Tensor) -> Tensor:
 def _pairs(rows: Tensor) -> Tensor:
     """Products of all pairs of rows s <= t of [S, n, K]: [S (S + 1) / 2, n, K]."""
     return torch.cat([rows[s] * rows[s:] for s in range(len(rows))])
+
+
+def sum_of_squares(columns: Iterable[Tensor]) -> Tensor:
+    """Sum over columns and examples of the squares of [N, ...]."""
+    return torch.stack([column.square().sum(0) for column in columns]).sum(0)
