@@ -1,16 +1,19 @@
 """Convolutions."""
 
+import math
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cl_fisher.fisher.rule.correlation import Correlation
-from cl_fisher.fisher.rule.products import CACHE_BYTES, squared_products, sum_of_squares
+from cl_fisher.fisher.rule.products import squared_products, sum_of_squares
 from cl_fisher.fisher.rule.rule import CHUNK_BYTES, Rule
 
 _DIMENSIONS: dict[type[nn.Module], int] = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
-_FEW_POSITIONS = 64  # up to here, if the weight fills the cache, matrix products beat convolutions of one example
+_FEW_POSITIONS = 150
+_LARGE_BYTES = 2**19
+"""With fewer positions and a larger weight than this, matrix products were measured to beat convolutions."""
 
 
 class ConvRule(Rule):
@@ -34,11 +37,9 @@ class ConvRule(Rule):
         return {"weight": weight} | ({} if module.bias is None else {"bias": g.flatten(3).sum((1, 3))})
 
     def squares(self, module: Any, inputs: Tensor, gradients: list[Tensor]) -> dict[str, Tensor]:
-        """By such convolutions of all columns; by products of patches where these are few and the weight is large."""
+        """By such convolutions of all columns, or by products of patches: whichever is faster."""
         columns = [_images(module, g) for g in gradients]
-        n_positions = columns[0][0, :, 0].numel()
-        bytes_ = module.weight.numel() * module.weight.element_size()
-        if self.is_matrix(module) and n_positions <= _FEW_POSITIONS and bytes_ > CACHE_BYTES:
+        if self.is_matrix(module) and _prefers_patches(module, columns[0][0, :, 0].numel()):
             weight = self._squares_by_patches(module, inputs, gradients)
         else:
             weight = _correlation(module).squares([_padded(module, inputs)], columns)
@@ -73,6 +74,12 @@ class ConvRule(Rule):
     def row_gradients(self, module: Any, gradient: Tensor) -> Tensor:
         """The gradients, positions flattened."""
         return _images(module, gradient).flatten(3).mT.flatten(1, 2)
+
+
+def _prefers_patches(module: Any, n_positions: int) -> bool:
+    if math.prod(module.kernel_size) == 1:
+        return True
+    return n_positions <= _FEW_POSITIONS and module.weight.numel() * module.weight.element_size() >= _LARGE_BYTES
 
 
 def _images(module: Any, tensor: Tensor) -> Tensor:

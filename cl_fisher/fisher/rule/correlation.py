@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import grad
 
-from cl_fisher.fisher.rule.products import CACHE_BYTES
+RESULT_BYTES = 2 * 2**20
+"""Of weight gradients held at a time: squaring them is memory-bound, so they should stay near the cache."""
+_INPUT_BYTES = 4 * 2**20  # of gradients put next to each other at a time
 
 _WEIGHT_GRADIENT: dict[int, Callable[..., Tensor]] = {
     1: grad.conv1d_weight,
@@ -37,20 +39,25 @@ class Correlation:
 
     def each(self, x: Tensor, g: Tensor) -> Tensor:
         """One for every example, [N, *shape], as many at once as the cache holds."""
-        size = max(1, CACHE_BYTES // (self.shape.numel() * x.element_size()))
+        size = self._affordable(x, g)
         parts = zip(x.split(size), g.split(size), strict=True)
         return torch.cat([self._products([some_x], [some_g])[:, 0] for some_x, some_g in parts])
 
     def squares(self, x: Sequence[Tensor], g: Sequence[Tensor]) -> Tensor:
         """The sum over examples and columns of their squares, [*shape]; one of x and g is the same for all columns."""
-        affordable = max(1, CACHE_BYTES // (self.shape.numel() * x[0].element_size()))
-        n_columns = max(len(x), len(g))
+        affordable, n_columns = self._affordable(x[0], g[0]), max(len(x), len(g))
         total = x[0].new_zeros(self.shape)
         for start in range(0, n_columns, affordable):
             which = slice(start, start + affordable)
             some_x, some_g = (t if len(t) == 1 else t[which] for t in (x, g))
             total += self._some_squares(some_x, some_g, max(1, affordable // n_columns))
         return total
+
+    def _affordable(self, x: Tensor, g: Tensor) -> int:
+        """How many examples times columns to do at once."""
+        most_inputs = max(x[0].numel(), g[0].numel())
+        bytes_ = x.element_size()
+        return max(1, min(RESULT_BYTES // (self.shape.numel() * bytes_), _INPUT_BYTES // (most_inputs * bytes_)))
 
     def _some_squares(self, x: Sequence[Tensor], g: Sequence[Tensor], size: int) -> Tensor:
         """So many examples at a time, added up where they are and over examples at the end only: one pass over each."""

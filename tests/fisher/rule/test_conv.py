@@ -60,16 +60,17 @@ def test_differs_by_dimension(module, check_rule):
 @pytest.mark.parametrize("groups", [1, 2])
 def test_small_parts_are_the_same(cache, groups, check_rule, monkeypatch):
     torch.manual_seed(0)
-    for file in ("conv", "correlation", "products"):
-        monkeypatch.setattr(f"cl_fisher.fisher.rule.{file}.CACHE_BYTES", cache)
+    monkeypatch.setattr("cl_fisher.fisher.rule.correlation.RESULT_BYTES", cache)
+    monkeypatch.setattr("cl_fisher.fisher.rule.products.CACHE_BYTES", cache)
+    monkeypatch.setattr("cl_fisher.fisher.rule.conv._LARGE_BYTES", cache)
     monkeypatch.setattr("cl_fisher.fisher.rule.conv.CHUNK_BYTES", cache)
     check_rule(ConvRule(), nn.Conv2d(4, 6, 3, padding=1, groups=groups), torch.randn(5, 4, 6, 5), n_columns=4)
 
 
-@pytest.mark.parametrize("cache", [1, 2**20])
-def test_several_images_for_each_example(cache, monkeypatch):
+@pytest.mark.parametrize("large", [1, 2**20])
+def test_several_images_for_each_example(large, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr("cl_fisher.fisher.rule.conv.CACHE_BYTES", cache)
+    monkeypatch.setattr("cl_fisher.fisher.rule.conv._LARGE_BYTES", large)
     module, rule = nn.Conv2d(4, 6, 3, padding=1).double(), ConvRule()
     images = torch.randn(3, 5, 4, 6, 5, dtype=torch.float64)
     gradients = [torch.randn(3, 5, 6, 6, 5, dtype=torch.float64) for _ in range(2)]

@@ -42,7 +42,7 @@ def test_differs_by_dimension(check_rule):
 @pytest.mark.parametrize("groups", [1, 2])
 def test_small_parts_are_the_same(cache, groups, check_rule, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr("cl_fisher.fisher.rule.correlation.CACHE_BYTES", cache)
+    monkeypatch.setattr("cl_fisher.fisher.rule.correlation.RESULT_BYTES", cache)
     module = nn.ConvTranspose2d(4, 6, 3, stride=2, groups=groups)
     check_rule(ConvTransposeRule(), module, torch.randn(5, 4, 3, 4), n_columns=4)
 
