@@ -15,12 +15,16 @@ from torch.autograd.graph import Node, get_gradient_edge
 from torch.nn import functional
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.rule.conv import ConvRule
+from cl_fisher.fisher.rule.conv_transpose import ConvTransposeRule
+from cl_fisher.fisher.rule.embedding import EmbeddingRule
 from cl_fisher.fisher.rule.layout import Layout, possible
 from cl_fisher.fisher.rule.linear import LinearRule
+from cl_fisher.fisher.rule.norm import NormRule
 from cl_fisher.fisher.rule.rule import Call, LayerUse, Rule
 
 LINEAR = LinearRule()
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (ConvRule(), ConvTransposeRule(), NormRule(), EmbeddingRule())
 """Of layers that are modules; linear maps are seen where they are computed, whoever asks for them."""
 
 _Key = tuple[tuple[str, ...], int]
