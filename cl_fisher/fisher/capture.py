@@ -51,9 +51,9 @@ def forward(model: nn.Module, inputs: Any, trainable: Mapping[str, nn.Parameter]
 
 def check_outputs(outputs: Any) -> None:
     """Raise `InputError` unless these are outputs that a Fisher can be taken of."""
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+    if not isinstance(outputs, Tensor) or outputs.dim() < 2:
         kind = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise InputError(f"the model returned {kind}; the Fisher needs outputs of shape [examples, classes]")
+        raise InputError(f"the model returned {kind}; the Fisher needs outputs of shape [examples, ..., classes]")
     if not outputs.requires_grad:
         raise InputError("the outputs do not depend on any parameter that requires a gradient, so there is no Fisher")
     if not bool(outputs.isfinite().all()):

@@ -16,6 +16,7 @@ from cl_fisher.fisher import capture
 from cl_fisher.fisher.batches import limited
 from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.argmax import Argmax
+from cl_fisher.fisher.estimator.batched_empirical import BatchedEmpirical
 from cl_fisher.fisher.estimator.empirical import Empirical
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.estimator.exact import Exact
@@ -23,7 +24,11 @@ from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
 from cl_fisher.fisher.estimator.signs import Signs
 from cl_fisher.fisher.estimator.stratified import Stratified
 from cl_fisher.fisher.fallback import per_example_gradients, taken
-from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
+from cl_fisher.fisher.likelihood.active import over_all_outputs
+from cl_fisher.fisher.likelihood.bernoulli import Bernoulli
+from cl_fisher.fisher.likelihood.categorical import Categorical
+from cl_fisher.fisher.likelihood.gaussian import Gaussian
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.diagonal import DiagonalStructure
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
@@ -36,7 +41,9 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
     "stratified": Stratified,
     "empirical": Empirical,
     "argmax": Argmax,
+    "batched_empirical": BatchedEmpirical,
 }
+LIKELIHOODS: Mapping[str, type[Likelihood]] = {"categorical": Categorical, "bernoulli": Bernoulli, "gaussian": Gaussian}
 STRUCTURES: Mapping[str, type[Structure]] = {"diagonal": DiagonalStructure}
 
 _BYTES = 256 * 2**20  # of gradients that are held at once
@@ -138,22 +145,11 @@ class _Pass:
                 self.accumulator.add_gradients(part)
 
     def _columns(self, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:
-        """Cotangents [V, N, C] over all outputs, zero where a class is not active."""
-        _check_targets(targets, outputs)
+        """Cotangents [V, *outputs.shape], zero where an output is not active."""
         precise = outputs.float() if outputs.dtype.itemsize < 4 else outputs
-        if (n_active := outputs.shape[1] if self.classes is None else len(self.classes)) < 2:
-            raise InputError(f"{n_active} active output: a categorical likelihood needs two or more to choose from")
-        if self.classes is None:
-            return self.estimator.columns(self.likelihood, precise, targets, draws).to(outputs)
-        active = _active(self.classes, outputs)
-        position = torch.full((outputs.shape[1],), -1, device=outputs.device)
-        position[active] = torch.arange(len(active), device=outputs.device)
-        local = position[targets]
-        if bool((local < 0).any()):
-            strangers = sorted(set(targets[local < 0].tolist()))
-            raise InputError(f"targets {strangers} are not among the active classes {list(self.classes)}")
-        some = self.estimator.columns(self.likelihood, precise[:, active], local, draws).to(outputs)
-        return some.new_zeros(len(some), *outputs.shape).index_copy_(2, active, some)
+        active, local = self.likelihood.select(precise, targets, self.classes)
+        columns = self.estimator.columns(self.likelihood, active, local, draws)
+        return over_all_outputs(columns, outputs, self.classes)
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -174,24 +170,6 @@ def _precise(model: nn.Module) -> nn.Module:
 
 def _class_list(classes: Sequence[int] | None) -> list[int] | None:
     return None if classes is None else [operator.index(c) for c in classes]
-
-
-def _active(classes: Sequence[int], outputs: Tensor) -> Tensor:
-    n = outputs.shape[1]
-    if len(set(classes)) != len(classes) or not classes or min(classes) < 0 or max(classes) >= n:
-        raise InputError(f"classes={list(classes)}: distinct outputs from 0 to {n - 1} are wanted")
-    return torch.tensor(list(classes), device=outputs.device)
-
-
-def _check_targets(targets: Tensor, outputs: Tensor) -> None:
-    n, n_classes = outputs.shape
-    if targets.dim() != 1 or len(targets) != n:
-        raise InputError(
-            f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}: one class "
-            "index per example is wanted"
-        )
-    if not 0 <= int(targets.min()) <= int(targets.max()) < n_classes:
-        raise InputError(f"targets lie in {int(targets.min())}..{int(targets.max())}, outputs in 0..{n_classes - 1}")
 
 
 def named(choice: Any, kind: type, table: Mapping[str, type], word: str) -> Any:

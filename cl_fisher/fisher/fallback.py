@@ -21,18 +21,18 @@ class Part:
     n_examples: int
     which: slice
     cotangents: Tensor
-    """[v, n, C]: of these columns and examples."""
+    """[v, n, ..., C]: of these columns and examples."""
     parameters: Mapping[str, nn.Parameter]
 
 
 def per_example_gradients(
     model: nn.Module, inputs: Any, cotangents: Tensor, parameters: Mapping[str, nn.Parameter], budget: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Gradients [v, n, *shape] of cotangents [V, N, C] times outputs, in parts of about `budget` bytes.
+    """Gradients [v, n, *shape] of cotangents [V, N, ..., C] times outputs, in parts of about `budget` bytes.
 
     Tensors among the inputs whose first dimension is N are taken apart, everything else is every example's.
     """
-    n_columns, n_examples, _ = cotangents.shape
+    n_columns, n_examples = cotangents.shape[:2]
     affordable = budget // max(1, 3 * sum(p.numel() * p.element_size() for p in parameters.values()))
     size, columns = max(1, affordable // n_columns), max(1, min(affordable, n_columns))
     for start in range(0, n_examples, size):

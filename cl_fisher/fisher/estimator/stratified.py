@@ -6,7 +6,7 @@ from torch import Tensor
 from cl_fisher.bounds import Count, checked
 from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
-from cl_fisher.fisher.likelihood import Likelihood
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 
 
 class Stratified(Estimator):
@@ -21,10 +21,12 @@ class Stratified(Estimator):
         self.samples = samples
 
     def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002
-        """[min(samples, V), N, C]."""
-        root = likelihood.square_root(outputs)
-        n_columns, n_buckets = len(root), min(self.samples, len(root))
-        order = root.square().sum(-1).argsort(0, descending=True)
-        ranked = root.gather(0, order[:, :, None].expand_as(root)) * draws.signs(n_columns).to(root)[:, :, None]
-        bucket = torch.arange(n_columns, device=root.device) % n_buckets
-        return root.new_zeros(n_buckets, *root.shape[1:]).index_add_(0, bucket, ranked)
+        """[min(samples, V), *outputs.shape]."""
+        norms = likelihood.column_norms(outputs)
+        n_columns, n_buckets = len(norms), min(self.samples, len(norms))
+        order = norms.argsort(stable=True, dim=0, descending=True)
+        bucket = torch.arange(n_columns, device=outputs.device) % n_buckets
+        signs = draws.signs(n_columns, dtype=outputs.dtype).to(outputs.device)
+        weights = outputs.new_zeros(n_buckets * n_columns, len(outputs))
+        weights.scatter_(0, bucket[:, None] * n_columns + order, signs)
+        return likelihood.combine(outputs, weights.view(n_buckets, n_columns, -1))

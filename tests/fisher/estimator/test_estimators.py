@@ -12,7 +12,7 @@ from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
 from cl_fisher.fisher.estimator.signs import Signs
 from cl_fisher.fisher.estimator.stratified import Stratified
-from cl_fisher.fisher.likelihood import Categorical
+from cl_fisher.fisher.likelihood.categorical import Categorical
 from cl_fisher.fisher.reference import brute_force
 
 DRAWING = {
@@ -111,7 +111,7 @@ def test_argmax_is_the_empirical_fisher_of_the_models_own_answers(problem):
 
 def test_labels_are_drawn_with_the_models_probabilities():
     outputs = torch.tensor([[0.0, 1.0, 3.0]]).expand(30_000, 3)
-    labels = Categorical().sample(outputs, Draws(0, torch.arange(30_000)).uniform(2))
+    labels = Categorical().sample(outputs, Draws(0, torch.arange(30_000)), 2)
     frequency = torch.bincount(labels.flatten(), minlength=3) / 60_000
     torch.testing.assert_close(frequency, outputs[0].softmax(-1), atol=0.01, rtol=0)
 
