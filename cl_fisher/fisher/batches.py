@@ -1,20 +1,56 @@
 """The batches of an estimate: checked, cut off, and brought to where the model is."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_map
 
 from cl_fisher.error import InputError
 
 
-def limited(
-    batches: Iterable[Sequence[Any]], samples: int | None, like: Tensor
-) -> Iterator[tuple[Any, Tensor, Tensor]]:
-    """Batches with the examples' indices, on the model's device, cut off after `samples` examples; no empty ones."""
+@dataclass(frozen=True)
+class Batch:
+    """Examples, or a part of a batch of them."""
+
+    inputs: Any
+    """A tensor, or containers of tensors and other things."""
+    apart: Any
+    """Of the same structure: which tensors have a row per example; everything else is every example's."""
+    targets: Tensor
+    index: Tensor
+    """int64 [N]: which example each row is."""
+    weights: Tensor | None = None
+    """[N]: what each example counts; 1 if None."""
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def part(self, which: slice | Tensor) -> "Batch":
+        """Some of the examples: a slice, or positions."""
+        on_cpu = which.cpu() if isinstance(which, Tensor) else which
+        return replace(
+            self,
+            inputs=tree_map(lambda t, is_apart: t[which] if is_apart else t, self.inputs, self.apart),
+            targets=self.targets[which],
+            index=self.index[on_cpu],
+            weights=None if self.weights is None else self.weights[which],
+        )
+
+    def copied_inputs(self) -> Any:
+        """The inputs, for a model that may change what it is given in place."""
+        return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, self.inputs)
+
+
+def read(
+    batches: Iterable[Sequence[Any]], like: Tensor, samples: int | None = None, first: int = 0, step: int = 1
+) -> Iterator[Batch]:
+    """Batches on the model's device, cut off after `samples` examples; no empty ones.
+
+    Where they carry no index, the example at position i of the stream is number `first + i * step`.
+    """
     n = 0
     for batch in batches:
         if n == samples:
@@ -24,78 +60,66 @@ def limited(
                 f"a batch must be (inputs, targets) or (inputs, targets, index), not {type(batch).__name__}"
             )
         inputs, targets = batch[0], batch[1]
-        if not isinstance(targets, Tensor) or targets.dim() == 0:
-            kind = "a single number" if isinstance(targets, Tensor) else type(targets).__name__
-            raise InputError(f"targets must be a tensor with the examples in its first dimension, not {kind}")
-        inputs, targets = _to((inputs, targets), like)
-        index = batch[2] if len(batch) > 2 else torch.arange(n, n + len(targets))
-        if samples is not None:
-            inputs, targets, index = (_first(t, samples - n) for t in (inputs, targets, index))
-        if len(targets):
-            n += len(targets)
-            yield inputs, targets, index
+        if not isinstance(targets, Tensor) or targets.dim() == 0 or targets.is_complex():
+            kind = f"{targets.dtype} of no dimension" if isinstance(targets, Tensor) else type(targets).__name__
+            raise InputError(f"targets must be a tensor with one row per example, not {kind}")
+        n_rows = len(targets)
+        index = batch[2] if len(batch) > 2 else first + step * torch.arange(n, n + n_rows)
+        if not isinstance(index, Tensor) or index.shape != (n_rows,) or index.is_floating_point():
+            raise InputError(f"the third entry of a batch is the examples' index: {n_rows} whole numbers are wanted")
+        apart = tree_map(lambda t, n=n_rows: isinstance(t, Tensor) and t.dim() > 0 and len(t) == n, inputs)
+        whole = Batch(_to(inputs, like), apart, targets.to(like.device), index.cpu())
+        if samples is not None and samples - n < n_rows:
+            whole = whole.part(slice(0, samples - n))
+        if len(whole):
+            n += len(whole)
+            yield whole
 
 
-def regrouped(
-    batches: Iterable[tuple[Any, Tensor, Tensor]], size: int
-) -> Iterator[tuple[Any, Tensor, Tensor]]:
-    """The same examples in the same order, `size` at a time; the last batch is what is left.
+def pieces(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in parts of at most `size` examples."""
+    if len(batch) <= size:
+        yield batch
+        return
+    for start in range(0, len(batch), size):
+        yield batch.part(slice(start, start + size))
 
-    Tensors with as many entries in their first dimension as a batch has examples are cut up and put together;
-    everything else among the inputs is taken from the first of the batches that come together.
 
-    Raises:
-        InputError: parts of two batches belong together and cannot be, for example sequences of different lengths.
-    """
-    held: list[_Piece] = []
+def regrouped(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same examples in the same order in batches of exactly `size`, the last one of what is left."""
+    waiting: list[Batch] = []
     for batch in batches:
-        rest = _piece(batch)
-        while rest.n:
-            wanted = size - sum(piece.n for piece in held)
-            held.append(rest.cut(slice(wanted)))
-            rest = rest.cut(slice(wanted, None))
-            if sum(piece.n for piece in held) == size:
-                yield _joined(held, size)
-                held = []
-    if held:
-        yield _joined(held, size)
+        start = 0
+        while start < len(batch):
+            room = size - sum(map(len, waiting))
+            waiting.append(batch.part(slice(start, start + room)))
+            start += len(waiting[-1])
+            if sum(map(len, waiting)) == size:
+                yield joined(waiting)
+                waiting = []
+    if waiting:
+        yield joined(waiting)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Some of the examples of a batch; which leaves have an entry per example was told from the whole of it."""
-
-    leaves: list[Any]
-    per_example: list[bool]
-    form: TreeSpec
-    n: int
-
-    def cut(self, which: slice) -> "_Piece":
-        leaves = [leaf[which] if mine else leaf for leaf, mine in zip(self.leaves, self.per_example, strict=True)]
-        return _Piece(leaves, self.per_example, self.form, len(range(self.n)[which]))
-
-
-def _piece(batch: tuple[Any, Tensor, Tensor]) -> _Piece:
-    leaves, form = tree_flatten(tuple(batch))
-    n = len(batch[1])
-    return _Piece(leaves, [isinstance(t, Tensor) and t.dim() > 0 and len(t) == n for t in leaves], form, n)
-
-
-def _joined(pieces: list[_Piece], size: int) -> tuple[Any, Tensor, Tensor]:
-    first = pieces[0]
-    if len(pieces) == 1:
-        return tree_unflatten(first.leaves, first.form)
+def joined(parts: Sequence[Batch]) -> Batch:
+    """One batch of several; what all examples share is taken from the first."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
     try:
-        leaves = [
-            torch.cat([piece.leaves[i] for piece in pieces]) if mine else first.leaves[i]
-            for i, mine in enumerate(first.per_example)
-        ]
-    except (RuntimeError, IndexError, TypeError) as error:
+        inputs = tree_map(
+            lambda is_apart, *leaves: torch.cat(leaves) if is_apart else leaves[0],
+            first.apart,
+            *(p.inputs for p in parts),
+        )
+        targets = torch.cat([p.targets for p in parts])
+    except (RuntimeError, ValueError, TypeError) as error:
+        n = sum(map(len, parts))
         raise InputError(
-            f"batches cannot be joined into batches of {size} examples, since their shapes differ: make them of this "
-            "size"
+            f"batches of different shapes cannot be joined to one of {n}: make them of that size"
         ) from error
-    return tree_unflatten(leaves, first.form)
+    weights = None if first.weights is None else torch.cat([p.weights for p in parts if p.weights is not None])
+    return Batch(inputs, first.apart, targets, torch.cat([p.index for p in parts]), weights)
 
 
 def _to(inputs: Any, like: Tensor) -> Any:
@@ -106,7 +130,3 @@ def _to(inputs: Any, like: Tensor) -> Any:
 def _fit(tensor: Tensor, like: Tensor) -> Tensor:
     half = tensor.is_floating_point() and tensor.dtype.itemsize < 4
     return tensor.to(like.device, like.dtype if half else tensor.dtype)
-
-
-def _first(inputs: Any, n: int) -> Any:
-    return tree_map(lambda t: t[:n] if isinstance(t, Tensor) else t, inputs)

@@ -1,10 +1,8 @@
 """The square of batch gradients: what much code calls the diagonal Fisher."""
 
-from collections.abc import Mapping
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_fisher.bounds import Count, checked
 from cl_fisher.error import InputError
@@ -34,21 +32,10 @@ class BatchedEmpirical(Estimator):
         self.convention = convention
 
     def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002
-        """The score at the targets of one whole batch, divided by its size for the mean; to be added over it."""
-        score = likelihood.score(outputs, targets)[None]
-        return score / len(outputs) if self.convention == "mean" else score
+        """The score at the targets."""
+        return likelihood.score(outputs, targets)[None]
 
-
-def group_gradients(outputs: Tensor, columns: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Gradients of a batch as if it were one example, [V, 1, *shape] per parameter, by plain autograd.
-
-    Args:
-        outputs: [N, ..., C] with their graph.
-        columns: cotangents [V, N, ..., C]; what they weigh is summed over examples.
-        parameters: for `Accumulator.add_gradients`, by name.
-    """
-    wanted = list(parameters.values())
-    rows = [
-        torch.autograd.grad(outputs, wanted, column, retain_graph=True, materialize_grads=True) for column in columns
-    ]
-    return {name: torch.stack([row[i] for row in rows])[:, None] for i, name in enumerate(parameters)}
+    def together(self, columns: Tensor) -> Tensor:
+        """The gradient of the batch's mean or summed negative log-likelihood with respect to its outputs."""
+        n_examples = columns.shape[1]
+        return columns[0] / n_examples if self.convention == "mean" else columns[0]

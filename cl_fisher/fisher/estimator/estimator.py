@@ -16,12 +16,8 @@ class Estimator(ABC):
     """
 
     batch: int | None = None
-    """How many consecutive examples are squared together, after their gradients have been added; None: each alone.
-
-    If set, the stream is to be cut into batches of this size (`batches.regrouped`), and each of them counts as one
-    example: the gradients of a column summed over the batch (`batched_empirical.group_gradients`), divided at the end
-    by the number of batches.
-    """
+    """If not None: so many consecutive examples form a group. Their gradients are added before they are squared, and
+    the mean is taken over groups."""
 
     @abstractmethod
     def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:
@@ -35,3 +31,7 @@ class Estimator(ABC):
     ) -> Iterator[Tensor]:
         """The same columns, at most `size` at a time."""
         yield from self.columns(likelihood, outputs, targets, draws).split(size)
+
+    def together(self, columns: Tensor) -> Tensor:
+        """One cotangent [N, ..., C] for all examples of a group, from its columns [V, N, ..., C]; if there is `batch`."""
+        raise NotImplementedError(type(self).__name__)

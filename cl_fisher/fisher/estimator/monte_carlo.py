@@ -12,7 +12,7 @@ from cl_fisher.fisher.likelihood.likelihood import Likelihood
 
 
 class MonteCarlo(Estimator):
-    """Scores of `samples` labels (or label sequences) per example, drawn from the model's own distribution (Martens 2014, sec. 5).
+    """Scores of `samples` targets per example, drawn from the model's own distribution (Martens 2014, sec. 5).
 
     Unbiased, and the noisiest of the unbiased estimators: on a confident network almost every draw is the likeliest
     label, with a tiny score, and rarely another, with a huge one. One backward chain per label.

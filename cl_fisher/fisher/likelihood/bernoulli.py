@@ -19,7 +19,7 @@ class Bernoulli(Likelihood):
     """
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The probability of a yes minus the target: p for a no, -(1 - p) for a yes, neither computed as a difference."""
+        """The probability of a yes minus the target: p or -(1 - p), neither of them computed as a difference."""
         y = targets.to(outputs)
         return (1 - y) * outputs.sigmoid() - y * (-outputs).sigmoid()
 

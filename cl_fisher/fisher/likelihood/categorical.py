@@ -82,7 +82,7 @@ class Categorical(Likelihood):
         return made.reshape(len(made), *outputs.shape)
 
     def combine(self, outputs: Tensor, weights: Tensor) -> Tensor:
-        """p (sqrt(p).w) - sqrt(p) w, in which nothing cancels but the weights' signs: O(KNC).
+        """The sums p (sqrt(p).w) - sqrt(p) w, in which nothing cancels but the weights' signs: O(KNC).
 
         The entries sum to zero, and the likeliest class's is minus the sum of the others: for a confident network its
         two terms are equal in float32.
@@ -112,9 +112,9 @@ class Categorical(Likelihood):
             raise InputError(f"targets must be a tensor of class indices, not {targets.dtype}")
         if targets.shape != outputs.shape[:-1]:
             raise InputError(
-                f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}: one class "
-                f"index per {'example' if outputs.dim() == 2 else 'position'} is wanted, classes being the outputs' "
-                "last dimension"
+                f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}: one "
+                f"class index per {'example' if outputs.dim() == 2 else 'position'} is wanted, and the outputs' last "
+                "dimension is the classes"
             )
         told = targets[~self._ignored(targets)]
         if len(told) and not 0 <= int(told.min()) <= int(told.max()) < outputs.shape[-1]:
