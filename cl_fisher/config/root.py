@@ -14,7 +14,7 @@ class Fisher:
     structure: Any
     likelihood: Any
     samples: Count | None
-    sampling: str
+    sampling: Literal["uniform", "importance"]
 
 
 @dataclass(frozen=True)

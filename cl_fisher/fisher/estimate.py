@@ -29,6 +29,7 @@ from cl_fisher.fisher.progress import Bar, Progress
 from cl_fisher.fisher.structure.diagonal import DiagonalStructure
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
+from cl_fisher.fisher.together import check_together
 from cl_fisher.fisher.undisturbed import undisturbed
 
 ESTIMATORS: Mapping[str, type[Estimator]] = {
@@ -42,7 +43,6 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
 }
 LIKELIHOODS: Mapping[str, type[Likelihood]] = {"categorical": Categorical, "bernoulli": Bernoulli, "gaussian": Gaussian}
 STRUCTURES: Mapping[str, type[Structure]] = {"diagonal": DiagonalStructure}
-SAMPLINGS = ("uniform", "importance")
 
 _BYTES = 2**30  # that a piece of a batch may take
 
@@ -95,7 +95,14 @@ def estimate_fisher(
     likelihood_ = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
     estimator_ = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
     structure_ = named(structure, Structure, STRUCTURES, "fisher/structure")
-    _check_together(estimator_, structure_, sampling, samples)
+    check_together(
+        _name(estimator_, ESTIMATORS),
+        estimator_.batch is not None,
+        _name(structure_, STRUCTURES),
+        structure_.takes_groups,
+        sampling,
+        samples,
+    )
     processes = Processes(distributed)
     with undisturbed(model):
         model = _precise(model)
@@ -188,26 +195,6 @@ def _run(stream: _Stream, work: Pass, accumulator: Accumulator, processes: Proce
         processes.add_up_(accumulator.sums())
         if not accumulator.next_pass(stream.n_examples):
             return
-
-
-def _check_together(estimator: Estimator, structure: Structure, sampling: str, samples: int | None) -> None:
-    if sampling not in SAMPLINGS:
-        raise InputError(f"fisher.sampling={sampling} is unknown: choose from {', '.join(SAMPLINGS)}")
-    if sampling == "importance" and samples is None:
-        raise InputError("fisher.sampling=importance draws fisher.samples examples: say how many, for instance 500")
-    if estimator.batch is None:
-        return
-    name = _name(estimator, ESTIMATORS)
-    if sampling == "importance":
-        raise InputError(
-            f"fisher/estimator={name} squares gradients of whole batches, so it has no fisher.sampling=importance"
-        )
-    if not structure.takes_groups:
-        kept = _name(structure, STRUCTURES)
-        raise InputError(
-            f"fisher/estimator={name} squares gradients of whole batches, which only a diagonal can keep: choose "
-            f"fisher/structure=diagonal, or fisher/estimator=empirical with fisher/structure={kept}"
-        )
 
 
 def _reporter(progress: bool | Progress) -> Progress:
