@@ -75,8 +75,8 @@ def estimate_fisher(
         likelihood: a name of `LIKELIHOODS`, or an object: what the targets are, and how probable.
         estimator: a name of `ESTIMATORS`, or an object: which output cotangents S.
         structure: a name of `STRUCTURES`, or an object: what is kept of the matrix.
-        classes: the outputs that are active, in the order in which the likelihood sees them; all if None. Targets
-            are output indices and must be among them.
+        classes: the outputs that are active, in the order in which the likelihood sees them; all if None. Class
+            indices (targets of "categorical") are output indices and must be among them.
         samples: how many examples; all if None.
         sampling: "uniform": examples are taken as they come until there are `samples`, so shuffle them; "importance":
             of all examples `samples` are drawn, by how uncertain the network is about them (see `Importance`).

@@ -33,5 +33,5 @@ class Estimator(ABC):
         yield from self.columns(likelihood, outputs, targets, draws).split(size)
 
     def together(self, columns: Tensor) -> Tensor:
-        """One cotangent [N, ..., C] for a whole group of examples, of its columns [V, N, ..., C]; if there is `batch`."""
+        """A group's one cotangent [N, ..., C], from its columns [V, N, ..., C]; called if there is `batch`."""
         raise NotImplementedError(type(self).__name__)

@@ -1,4 +1,4 @@
-"""Softmax outputs: confident networks in float32, positions that do not count, many classes, and what is not the Fisher."""
+"""Softmax outputs: confident networks in float32, positions that do not count, many classes, what is not the Fisher."""
 
 import pytest
 import torch
@@ -32,7 +32,8 @@ def test_float32_is_right_about_confident_networks(n_classes, gap):
     outputs, likelihood = confident(n_classes, gap), Categorical()
     wide = outputs.double()
     weights = Draws(0, torch.arange(50)).signs(3, likelihood.n_columns(outputs))
-    assert relative(likelihood.combine(outputs, weights.float()), likelihood.combine(wide, weights)) < 1e-6
+    tolerance = 1e-6 if gap else 1e-5  # between classes that are equally likely signs may cancel
+    assert relative(likelihood.combine(outputs, weights.float()), likelihood.combine(wide, weights)) < tolerance
     assert relative(likelihood.column_norms(outputs)[..., None], likelihood.column_norms(wide)[..., None]) < 2e-6
     some = slice(0, 20)
     assert relative(likelihood.columns(outputs, some), likelihood.columns(wide, some)) < 2e-6
@@ -76,7 +77,9 @@ ESTIMATORS = [Exact(), MonteCarlo(2), Signs(1), Signs(3), Stratified(2)]
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: f"{type(e).__name__}")
-@pytest.mark.parametrize("likelihood", [Categorical(), Categorical(2.0), Categorical(reversed=True)], ids=["", "T", "-"])
+@pytest.mark.parametrize(
+    "likelihood", [Categorical(), Categorical(2.0), Categorical(reversed=True)], ids=["", "T", "-"]
+)
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_positions_that_do_not_count_change_nothing_and_have_no_columns(estimator, likelihood, n_classes):
     torch.manual_seed(0)
