@@ -155,7 +155,7 @@ def check_outputs(outputs: Any, n_examples: int) -> None:
     """Raise `InputError` unless these are outputs that a Fisher can be taken of."""
     if not isinstance(outputs, Tensor) or outputs.dim() < 2:
         kind = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise InputError(f"the model returned {kind}; the Fisher needs outputs of shape [examples, classes]")
+        raise InputError(f"the model returned {kind}; the Fisher needs outputs of shape [examples, ..., classes]")
     if len(outputs) != n_examples:
         raise InputError(f"the model returned {len(outputs)} rows of outputs for {n_examples} targets")
     if not outputs.requires_grad:
