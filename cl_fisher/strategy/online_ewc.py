@@ -9,7 +9,7 @@ from torch import nn
 from cl_fisher.bounds import Count, Index, NonNegative, UnitInterval, checked
 from cl_fisher.fisher import FisherMatrix, estimate_fisher
 from cl_fisher.fisher.estimator.estimator import Estimator
-from cl_fisher.fisher.likelihood import Likelihood
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.structure import Structure
 from cl_fisher.strategy.quadratic import QuadraticPenalty
 from cl_fisher.strategy.strategy import Strategy
@@ -70,19 +70,26 @@ class OnlineEWC(Strategy):
         """The penalty at the current weights."""
         return 0.5 * self.strength * self.quadratic.value(self.model)
 
-    def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
-        """Move the penalty to the weights now, with precision gamma * old + the Fisher of these batches."""
-        fisher = self._estimate(self.model, batches, classes=classes)
+    def consolidate(
+        self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None, distributed: bool = False
+    ) -> FisherMatrix:
+        """Move the penalty to the weights now, with precision gamma * old + the Fisher of these batches; see `EWC`."""
+        fisher = self._estimate(self.model, batches, classes=classes, distributed=distributed)
         self.quadratic.move(fisher, self.model, self.gamma)
         return fisher
 
-    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:
-        """Estimate once, and forget it."""
-        self._estimate(self.model, batches, classes=classes)
+    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
+        """Estimate once, and leave it at that."""
+        return self._estimate(self.model, batches, classes=classes)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of P."""
         return self.quadratic.largest_eigenvalue()
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the penalty."""
+        return self.quadratic.bytes
 
     def state_dict(self) -> dict[str, Any]:
         """The penalty."""

@@ -99,6 +99,12 @@ class QuadraticPenalty:
         """Of the precision; 0.0 before the first task."""
         return 0.0 if self.precision is None else self.precision.largest_eigenvalue()
 
+    @property
+    def bytes(self) -> int:
+        """Memory held."""
+        kept = 0 if self.precision is None else self.precision.bytes
+        return kept + sum(t.numel() * t.element_size() for t in [*self.centre.values(), *self.linear.values()])
+
     def _check_alive(self) -> None:
         if self._alive is None:
             assert self.precision is not None
@@ -113,7 +119,7 @@ class QuadraticPenalty:
         """A copy of all weights that this task or an earlier one speaks of, old state brought to their form."""
         self.n_tasks += 1
         self._alive = None
-        names = self.centre.keys() | fisher.diagonal().keys()
+        names = self.centre.keys() | fisher.shapes().keys()
         anchor = {name: p.detach().clone() for name, p in model.named_parameters() if name in names}
         if self.precision is not None:
             self._follow(anchor)
