@@ -362,7 +362,7 @@ def same(one, two):
     for name_, t in two.tensors().items():
         assert one.tensors()[name_].dtype == t.dtype
         assert torch.equal(one.tensors()[name_], t)
-    assert torch.equal(one.to_dense(), two.to_dense())
+    close(one.to_dense(), two.to_dense(), 1e-14)  # products may depend on where in memory they are
 
 
 def grown_shape(shapes):
