@@ -303,7 +303,7 @@ def test_tasks_that_share_nothing(order):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_mixed_signs_of_singular_vectors(sign, monkeypatch):
-    """Where the largest singular value is a multiple one, they may come out so; no negative mixture of tasks follows."""
+    """For a singular value that is a multiple one they may come out so; no negative mixture of tasks follows."""
     total, plain = on_rows(0) + on_rows(1), torch.linalg.svd
     turned = torch.tensor([[1.0, sign], [-sign, 1.0]], dtype=torch.float64) / math.sqrt(2)
 
