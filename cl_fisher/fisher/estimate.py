@@ -156,7 +156,7 @@ def estimate_fisher(
         info["relative_error"] = watch.precision.relative_error()
     fisher = accumulator.finish(stream.n_examples, info)
     if watch is not None:
-        fisher = replace(fisher, standard_error=watch.standard_error(trainable))
+        fisher = replace(fisher, standard_error=watch.standard_error(trainable, standard_error))
     if check and stream.first is not None:
         again = partial(estimate_fisher, likelihood=likelihood_, estimator=estimator_, structure=structure_, seed=seed)
         found = self_check(model, stream.first, fisher, again, likelihood_, question.classes)
