@@ -11,6 +11,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.utils._pytree import tree_map
 
 from cl_fisher.fisher.batches import Batch
+from cl_fisher.fisher.plain import under_vmap
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def _by_vmap(part: Part) -> dict[str, Tensor]:
         pull = vjp(outputs, {name: p.detach() for name, p in part.parameters.items()})[1]
         return vmap(lambda column: pull(column)[0])(columns)
 
-    gradients = vmap(of_one, in_dims=(apart, 1))(part.batch.copied_inputs(), part.cotangents)
+    with under_vmap():
+        gradients = vmap(of_one, in_dims=(apart, 1))(part.batch.copied_inputs(), part.cotangents)
     return {name: g.transpose(0, 1) for name, g in gradients.items()}
 
 
