@@ -128,7 +128,9 @@ class Kept:
         for batch, columns in self.batches:
             with _differentiating(columns):
                 for part in per_example_gradients(self.model, batch, columns, weights, _BYTES):
-                    rows = torch.cat([_wide(part[name]).flatten(2) for name in weights], -1).flatten(0, 1)
+                    rows = torch.cat(
+                        [_wide(part[name]).reshape(*part[name].shape[:2], -1) for name in weights], -1
+                    ).flatten(0, 1)
                     total.addmm_(rows.T, rows)
         return total / self.n_examples
 
