@@ -32,10 +32,13 @@ from cl_fisher.fisher.stream import Stream
 from cl_fisher.fisher.structure.block_diagonal import BlockDiagonalStructure
 from cl_fisher.fisher.structure.dense import DenseStructure
 from cl_fisher.fisher.structure.diagonal import DiagonalStructure
+from cl_fisher.fisher.structure.ekfac import EkfacStructure
 from cl_fisher.fisher.structure.identity import IdentityStructure
 from cl_fisher.fisher.structure.implicit import ImplicitStructure
+from cl_fisher.fisher.structure.kronecker import KroneckerStructure
 from cl_fisher.fisher.structure.low_rank import LowRankStructure
 from cl_fisher.fisher.structure.matrix import FisherMatrix
+from cl_fisher.fisher.structure.mixed import MixedStructure
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.together import check_together
 from cl_fisher.fisher.undisturbed import undisturbed
@@ -52,12 +55,15 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
     "batched_empirical": BatchedEmpirical,
 }
 STRUCTURES: Mapping[str, type[Structure]] = {
-    "diagonal": DiagonalStructure,
     "identity": IdentityStructure,
-    "implicit": ImplicitStructure,
-    "dense": DenseStructure,
+    "diagonal": DiagonalStructure,
     "block_diagonal": BlockDiagonalStructure,
+    "kronecker": KroneckerStructure,
+    "ekfac": EkfacStructure,
+    "mixed": MixedStructure,
     "low_rank": LowRankStructure,
+    "dense": DenseStructure,
+    "implicit": ImplicitStructure,
 }
 
 _BYTES = 2**30  # that a piece of a batch may take

@@ -13,10 +13,13 @@ from cl_fisher.error import InputError
 from cl_fisher.fisher.structure.dense import Dense
 from cl_fisher.fisher.structure.diagonal import Diagonal
 from cl_fisher.fisher.structure.direct_sum import DirectSum
+from cl_fisher.fisher.structure.ekfac_matrix import Ekfac
+from cl_fisher.fisher.structure.kronecker_matrix import Kronecker
 from cl_fisher.fisher.structure.low_rank import LowRank
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 
-MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in (Dense, Diagonal, DirectSum, LowRank)}
+_KINDS: tuple[type[FisherMatrix], ...] = (Dense, Diagonal, DirectSum, Ekfac, Kronecker, LowRank)
+MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in _KINDS}
 
 
 def load_fisher(path: str | Path) -> FisherMatrix:
