@@ -20,6 +20,7 @@ from cl_fisher.fisher.estimator.stratified import Stratified
 from cl_fisher.fisher.importance import Importance
 from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
 from cl_fisher.fisher.one_pass import Pass, Question
+from cl_fisher.fisher.plain import plain
 from cl_fisher.fisher.processes import Processes
 from cl_fisher.fisher.progress import Bar, Progress
 from cl_fisher.fisher.structure.block_diagonal import BlockDiagonalStructure
@@ -31,6 +32,7 @@ from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.together import check_together
 from cl_fisher.fisher.undisturbed import undisturbed
+from cl_fisher.fisher.unrolled import unrolled
 
 ESTIMATORS: Mapping[str, type[Estimator]] = {
     "exact": Exact,
@@ -109,21 +111,22 @@ def estimate_fisher(
     processes = Processes(distributed)
     with undisturbed(model):
         model = _precise(model)
-        trainable = _trainable(model)
-        accumulator = structure_.accumulator(model, trainable)
-        question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
-        stream = _Stream(batches, question, samples, sampling, processes, _reporter(progress))
-        if accumulator.reads:
-            _run(stream, Pass(question, [accumulator]), accumulator, processes)
-        info = {
-            "estimator": _name(estimator_, ESTIMATORS),
-            "structure": _name(structure_, STRUCTURES),
-            "likelihood": _name(likelihood_, LIKELIHOODS),
-            "samples": stream.n_looked_at,
-            "sampling": sampling,
-            "seed": seed,
-        }
-        return accumulator.finish(stream.n_examples, info)
+        with plain(), unrolled(model):
+            trainable = _trainable(model)
+            accumulator = structure_.accumulator(model, trainable)
+            question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
+            stream = _Stream(batches, question, samples, sampling, processes, _reporter(progress))
+            if accumulator.reads:
+                _run(stream, Pass(question, [accumulator]), accumulator, processes)
+            info = {
+                "estimator": _name(estimator_, ESTIMATORS),
+                "structure": _name(structure_, STRUCTURES),
+                "likelihood": _name(likelihood_, LIKELIHOODS),
+                "samples": stream.n_looked_at,
+                "sampling": sampling,
+                "seed": seed,
+            }
+            return accumulator.finish(stream.n_examples, info)
 
 
 class _Stream:
@@ -214,6 +217,8 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise InputError("no parameter of the model requires a gradient, so it has no Fisher")
+    if lazy := [name for name, p in trainable.items() if isinstance(p, nn.parameter.UninitializedParameter)]:
+        raise InputError(f"{lazy[0]} has no shape yet: run the lazy model on a batch first")
     if complex_ := [name for name, p in trainable.items() if p.is_complex()]:
         raise InputError(f"{complex_[0]} is complex: the Fisher is for real parameters")
     return trainable

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch, pieces
 from cl_fisher.fisher.capture import Capture, Captured, at_edges, at_uses
+from cl_fisher.fisher.determinism import check_determined
 from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
-from cl_fisher.fisher.fallback import per_example_gradients
+from cl_fisher.fisher.fallback import PerExample
 from cl_fisher.fisher.likelihood import Likelihood
 from cl_fisher.fisher.rule.rule import Call, LayerUse
 from cl_fisher.fisher.structure.structure import Accumulator
@@ -61,6 +62,8 @@ class Pass:
     def __init__(self, question: Question, accumulators: Sequence[Accumulator]) -> None:
         self._question, self._accumulators = question, accumulators
         self._capture = Capture(question.model, question.trainable)
+        self._per_example_gradients = PerExample(question.model)
+        self._determined = False
         self._joint = any(a.joint for a in accumulators)
         self._bytes_per_example: float | None = None
 
@@ -76,6 +79,9 @@ class Pass:
     def _add_piece(self, batch: Batch) -> None:
         """By a rule where there is one that is right about this model, else by the fallback."""
         captured = self._capture.forward(batch.copied_inputs(), len(batch))
+        if not self._determined:
+            check_determined(self._question.model, batch, captured.outputs)
+            self._determined = True
         keeps = [a for a in self._accumulators if a.keeps_data]
         taken = [] if self._joint else [u for u in captured.uses if all(a.takes(u) for a in self._accumulators)]
         for use in taken:
@@ -97,6 +103,8 @@ class Pass:
                     for accumulator in self._accumulators:
                         accumulator.add_layer(use, [g[i] for g in gradients])
         covered = {name for use in taken for name in use.names.values()}
+        if not self._joint:  # their gradient is zero, which adds nothing
+            covered |= captured.unused
         others = [call for use in captured.uses if use not in taken for call in use.calls] + captured.tied
         for part in self._per_example(batch, outputs, columns, others, covered):
             for accumulator in self._accumulators:
@@ -112,7 +120,7 @@ class Pass:
         budget = self._question.budget // 4
         if not calls:
             if rest:
-                yield from per_example_gradients(self._question.model, batch, columns, rest, budget)
+                yield from self._per_example_gradients(batch, columns, rest, budget)
             return
         size = max(1, budget // (3 * sum(p.numel() * p.element_size() for p in wanted.values())))
         for v in range(len(columns)):
@@ -124,10 +132,10 @@ class Pass:
                     yield part
                     continue
                 few = columns[v : v + 1, which]
-                for others in per_example_gradients(self._question.model, batch.part(which), few, rest, 2**62):
+                for others in self._per_example_gradients(batch.part(which), few, rest, 2**62):
                     yield {name: (part | others)[name] for name in wanted}
         if rest and not self._joint:
-            yield from per_example_gradients(self._question.model, batch, columns, rest, budget)
+            yield from self._per_example_gradients(batch, columns, rest, budget)
 
     def _add_group(self, batch: Batch) -> None:
         """The square of one gradient of all examples together."""
