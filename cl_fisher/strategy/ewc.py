@@ -79,13 +79,18 @@ class EWC(Strategy):
         self.quadratic.add(fisher, self.model)
         return fisher
 
-    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:
-        """Estimate once, and forget it."""
-        self._estimate(self.model, batches, classes=classes)
+    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
+        """Estimate once, and leave it at that."""
+        return self._estimate(self.model, batches, classes=classes)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of sum_t F_t."""
         return self.quadratic.largest_eigenvalue()
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the penalty."""
+        return self.quadratic.bytes
 
     def state_dict(self) -> dict[str, Any]:
         """The collapsed penalty."""

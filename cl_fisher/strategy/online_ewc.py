@@ -78,13 +78,18 @@ class OnlineEWC(Strategy):
         self.quadratic.move(fisher, self.model, self.gamma)
         return fisher
 
-    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:
-        """Estimate once, and forget it."""
-        self._estimate(self.model, batches, classes=classes)
+    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
+        """Estimate once, and leave it at that."""
+        return self._estimate(self.model, batches, classes=classes)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of P."""
         return self.quadratic.largest_eigenvalue()
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the penalty."""
+        return self.quadratic.bytes
 
     def state_dict(self) -> dict[str, Any]:
         """The penalty."""
