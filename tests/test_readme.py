@@ -91,7 +91,8 @@ def test_own_parts_take_under_30_lines():
 
 def test_every_choice_of_the_groups_table_exists_and_is_named():
     text = README.read_text()
-    for group in ("benchmark", "scenario", "dataset", "strategy", "fisher/estimator", "fisher/structure"):
+    groups = ("benchmark", "scenario", "dataset", "strategy")
+    for group in (*groups, "fisher/estimator", "fisher/structure", "fisher/likelihood"):
         row = next(line for line in text.splitlines() if line.startswith(f"| `{group}`"))
         named = set(re.findall(r"`(\w+)`", row.split("|")[2]))
         assert named == {p.stem for p in (ROOT / "conf" / group).glob("*.yaml")}

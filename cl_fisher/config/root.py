@@ -8,10 +8,11 @@ from cl_fisher.bounds import Count, Fraction, Index, NonNegative
 
 @dataclass(frozen=True)
 class Fisher:
-    """`fisher.*` beside the two groups in it."""
+    """`fisher.*` beside the groups in it."""
 
     estimator: Any
     structure: Any
+    likelihood: Any
     samples: Count | None
     sampling: Literal["uniform", "importance"]
 

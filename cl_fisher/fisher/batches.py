@@ -106,13 +106,20 @@ def joined(parts: Sequence[Batch]) -> Batch:
     first = parts[0]
     if len(parts) == 1:
         return first
-    inputs = tree_map(
-        lambda is_apart, *leaves: torch.cat(leaves) if is_apart else leaves[0], first.apart, *(p.inputs for p in parts)
-    )
+    try:
+        inputs = tree_map(
+            lambda is_apart, *leaves: torch.cat(leaves) if is_apart else leaves[0],
+            first.apart,
+            *(p.inputs for p in parts),
+        )
+        targets = torch.cat([p.targets for p in parts])
+    except (RuntimeError, ValueError, TypeError) as error:
+        n = sum(map(len, parts))
+        raise InputError(
+            f"batches of different shapes cannot be joined to one of {n}: make them of that size"
+        ) from error
     weights = None if first.weights is None else torch.cat([p.weights for p in parts if p.weights is not None])
-    return Batch(
-        inputs, first.apart, torch.cat([p.targets for p in parts]), torch.cat([p.index for p in parts]), weights
-    )
+    return Batch(inputs, first.apart, targets, torch.cat([p.index for p in parts]), weights)
 
 
 def _to(inputs: Any, like: Tensor) -> Any:

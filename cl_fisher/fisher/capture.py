@@ -15,12 +15,16 @@ from torch.autograd.graph import Node, get_gradient_edge
 from torch.nn import functional
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.rule.conv import ConvRule
+from cl_fisher.fisher.rule.conv_transpose import ConvTransposeRule
+from cl_fisher.fisher.rule.embedding import EmbeddingRule
 from cl_fisher.fisher.rule.layout import Layout, possible
 from cl_fisher.fisher.rule.linear import LinearRule
+from cl_fisher.fisher.rule.norm import NormRule
 from cl_fisher.fisher.rule.rule import Call, LayerUse, Rule
 
 LINEAR = LinearRule()
-RULES: tuple[Rule, ...] = ()
+RULES: tuple[Rule, ...] = (ConvRule(), ConvTransposeRule(), NormRule(), EmbeddingRule())
 """Of layers that are modules; linear maps are seen where they are computed, whoever asks for them."""
 
 _Key = tuple[tuple[str, ...], int]
@@ -157,7 +161,7 @@ def check_outputs(outputs: Any, n_examples: int) -> None:
     """Raise `InputError` unless these are outputs that a Fisher can be taken of."""
     if not isinstance(outputs, Tensor) or outputs.dim() < 2:
         kind = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise InputError(f"the model returned {kind}; the Fisher needs outputs of shape [examples, classes]")
+        raise InputError(f"the model returned {kind}; the Fisher needs outputs of shape [examples, ..., classes]")
     if len(outputs) != n_examples:
         raise InputError(f"the model returned {len(outputs)} rows of outputs for {n_examples} targets")
     if not outputs.requires_grad:

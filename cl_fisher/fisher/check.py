@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from cl_fisher.bounds import Count, checked
 from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch, read
-from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
+from cl_fisher.fisher.likelihood.choice import LIKELIHOODS
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.undisturbed import undisturbed
 

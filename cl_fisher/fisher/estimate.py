@@ -2,6 +2,7 @@
 
 import copy
 import operator
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from cl_fisher.bounds import Count, Index, UnitInterval, checked
 from cl_fisher.error import InputError
 from cl_fisher.fisher.check import self_check
 from cl_fisher.fisher.estimator.argmax import Argmax
+from cl_fisher.fisher.estimator.batched_empirical import BatchedEmpirical
 from cl_fisher.fisher.estimator.empirical import Empirical
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.estimator.exact import Exact
@@ -20,7 +22,8 @@ from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
 from cl_fisher.fisher.estimator.signs import Signs
 from cl_fisher.fisher.estimator.stratified import Stratified
 from cl_fisher.fisher.fingerprint import fingerprint
-from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
+from cl_fisher.fisher.likelihood.choice import LIKELIHOODS
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.plain import plain
 from cl_fisher.fisher.processes import Processes
@@ -46,6 +49,7 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
     "stratified": Stratified,
     "empirical": Empirical,
     "argmax": Argmax,
+    "batched_empirical": BatchedEmpirical,
 }
 STRUCTURES: Mapping[str, type[Structure]] = {
     "diagonal": DiagonalStructure,
@@ -83,14 +87,15 @@ def estimate_fisher(
     model is left as it was found: modes, buffers, hooks, gradients and random state.
 
     Args:
-        model: maps inputs to outputs [N, C] (logits for "categorical"), each row from its own example only.
+        model: maps inputs to outputs [N, C] (logits for "categorical"), each row from its own example only; or
+            [N, positions, C], of which an example's likelihood is the product.
         batches: (inputs, targets) or (inputs, targets, index), any number of times, on any device; examples first.
             Structures and samplings that read them twice (`ekfac`, importance) need more than an iterator.
-        likelihood: "categorical", or an object.
+        likelihood: a name of `LIKELIHOODS`, or an object: what the targets are, and how probable.
         estimator: a name of `ESTIMATORS`, or an object: which output cotangents S.
         structure: a name of `STRUCTURES`, or an object: what is kept of the matrix.
-        classes: the outputs that are active, in the order in which the likelihood sees them; all if None. Targets
-            are output indices and must be among them.
+        classes: the outputs that are active, in the order in which the likelihood sees them; all if None. Class
+            indices (targets of "categorical") are output indices and must be among them.
         samples: how many examples; all if None.
         sampling: "uniform": examples are taken as they come until there are `samples`, so shuffle them; "importance":
             of all examples `samples` are drawn, by how uncertain the network is about them (see `Importance`).
@@ -108,7 +113,7 @@ def estimate_fisher(
         A Fisher matrix, with `info` about its making.
 
     Raises:
-        InputError: no examples, unknown names, targets outside the active classes, outputs that are not [N, C],
+        InputError: no examples, unknown names, targets that do not fit the outputs or are not active,
             an estimator and a structure that do not go together.
     """
     likelihood_ = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
@@ -125,15 +130,15 @@ def estimate_fisher(
     if (standard_error or until is not None) and (distributed or sampling == "importance"):
         raise InputError("standard_error and until are for examples of equal weight, drawn uniformly, in one process")
     processes = Processes(distributed)
-    with undisturbed(model):
+    with undisturbed(model), plain():
         model = _precise(model)
-        with plain(), unrolled(model):
-            trainable = _trainable(model)
-            accumulator = structure_.accumulator(model, trainable)
-            question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
-            stream = Stream(batches, question, samples, sampling, processes, _reporter(progress))
-            watch = None if until is None and not standard_error else Watch(accumulator, trainable, until)
-            if accumulator.reads:
+        trainable = _trainable(model)
+        accumulator = structure_.accumulator(model, trainable)
+        question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
+        stream = Stream(batches, question, samples, sampling, processes, _reporter(progress))
+        watch = None if until is None and not standard_error else Watch(accumulator, trainable, until)
+        if accumulator.reads:
+            with unrolled(model):
                 _run(stream, question, accumulator, watch, processes)
     info: dict[str, Any] = {
         "estimator": _name(estimator_, ESTIMATORS),
@@ -155,6 +160,13 @@ def estimate_fisher(
     if check and stream.first is not None:
         again = partial(estimate_fisher, likelihood=likelihood_, estimator=estimator_, structure=structure_, seed=seed)
         found = self_check(model, stream.first, fisher, again, likelihood_, question.classes)
+        if info["estimator"] == "exact" and info["structure"] == "diagonal" and found["check_cosine"] < 0.999:
+            cosine = found["check_cosine"]
+            warnings.warn(
+                f"this Fisher is wrong: on a few examples its cosine with plain autograd is {cosine:.4f}; please "
+                "report the model",
+                stacklevel=2,
+            )
         fisher = replace(fisher, info=dict(fisher.info) | {"check": found})
     return fisher
 

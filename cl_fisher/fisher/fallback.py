@@ -90,7 +90,8 @@ def _by_vmap(part: Part) -> dict[str, Tensor]:
         pull = vjp(outputs, {name: p.detach() for name, p in part.parameters.items()})[1]
         return vmap(lambda column: pull(column)[0])(columns)
 
-    gradients = vmap(of_one, in_dims=(apart, 1))(part.batch.copied_inputs(), part.cotangents)
+    with under_vmap():
+        gradients = vmap(of_one, in_dims=(apart, 1))(part.batch.copied_inputs(), part.cotangents)
     return {name: g.transpose(0, 1) for name, g in gradients.items()}
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch, pieces
 from cl_fisher.fisher.capture import Capture, Captured, at_edges, at_uses
 from cl_fisher.fisher.determinism import check_determined
 from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.fallback import PerExample
-from cl_fisher.fisher.likelihood import Likelihood
+from cl_fisher.fisher.likelihood.active import over_all_outputs
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.rule.rule import Call, LayerUse
 from cl_fisher.fisher.structure.structure import Accumulator
 
@@ -33,22 +33,15 @@ class Question:
     """Bytes that a piece of a batch may take: activations, and gradients at a time."""
 
     def columns(self, outputs: Tensor, batch: Batch) -> Iterator[Tensor]:
-        """Cotangents [v, N, C] over all outputs, some columns at a time, zero where a class is not active."""
-        targets = _checked(batch.targets, outputs)
+        """Cotangents [v, *outputs.shape], some columns at a time, zero where an output is not active."""
         precise = outputs.detach().float() if outputs.dtype.itemsize < 4 else outputs.detach()
-        draws = Draws(self.seed, batch.index)
-        if (n_active := outputs.shape[1] if self.classes is None else len(self.classes)) < 2:
-            raise InputError(f"{n_active} active output: a categorical likelihood needs two or more to choose from")
-        if self.classes is None:
-            some = self.estimator.columns(self.likelihood, precise, targets, draws).to(outputs)
-        else:
-            active = _active(self.classes, outputs)
-            local = _local(self.classes, active, targets, outputs)
-            part = self.estimator.columns(self.likelihood, precise[:, active], local, draws).to(outputs)
-            some = part.new_zeros(len(part), *outputs.shape).index_copy_(2, active, part)
-        if batch.weights is not None:
-            some = some * batch.weights.sqrt().to(some).reshape(-1, *[1] * (outputs.dim() - 1))
-        yield some
+        active, targets = self.likelihood.select(precise, batch.targets, self.classes)
+        size = max(1, self.budget // (8 * outputs.numel() * outputs.element_size()))
+        for some in self.estimator.parts(self.likelihood, active, targets, Draws(self.seed, batch.index), size):
+            columns = over_all_outputs(some, outputs, self.classes)
+            if batch.weights is not None:
+                columns = columns * batch.weights.sqrt().to(columns).reshape(-1, *[1] * (outputs.dim() - 1))
+            yield columns
 
     def sizes(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Sum over columns of |S_n|^2, [N], weights not counted."""
@@ -63,9 +56,9 @@ class Pass:
         self._question, self._accumulators = question, accumulators
         self._capture = Capture(question.model, question.trainable)
         self._per_example_gradients = PerExample(question.model)
-        self._determined = False
         self._joint = any(a.joint for a in accumulators)
         self._bytes_per_example: float | None = None
+        self._determined = False
 
     def add(self, batch: Batch) -> int:
         """Accumulate a batch; returns by how much the number of examples (or of groups) grows."""
@@ -183,39 +176,3 @@ def _kept_bytes(model: nn.Module, batch: Batch) -> int:
         outputs = model(batch.copied_inputs())
     del outputs
     return sum(kept.values())
-
-
-def _active(classes: Sequence[int], outputs: Tensor) -> Tensor:
-    n = outputs.shape[1]
-    if len(set(classes)) != len(classes) or not classes or min(classes) < 0 or max(classes) >= n:
-        raise InputError(f"classes={list(classes)}: distinct outputs from 0 to {n - 1} are wanted")
-    return torch.tensor(list(classes), device=outputs.device)
-
-
-def _local(classes: Sequence[int], active: Tensor, targets: Tensor, outputs: Tensor) -> Tensor:
-    position = torch.full((outputs.shape[1],), -1, device=outputs.device)
-    position[active] = torch.arange(len(active), device=outputs.device)
-    local = position[targets]
-    if bool((local < 0).any()):
-        strangers = sorted(set(targets[local < 0].tolist()))
-        raise InputError(f"targets {strangers} are not among the active classes {list(classes)}")
-    return local
-
-
-def _checked(targets: Tensor, outputs: Tensor) -> Tensor:
-    if outputs.dim() != 2:
-        shape = tuple(outputs.shape)
-        raise InputError(
-            f"the model returned a tensor of shape {shape}; the Fisher needs outputs of shape [examples, classes]"
-        )
-    n, n_classes = outputs.shape
-    if targets.is_floating_point() or targets.is_complex():
-        raise InputError(f"targets must be a tensor of class indices, not {targets.dtype}")
-    if targets.dim() != 1 or len(targets) != n:
-        raise InputError(
-            f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}: one class "
-            "index per example is wanted"
-        )
-    if not 0 <= int(targets.min()) <= int(targets.max()) < n_classes:
-        raise InputError(f"targets lie in {int(targets.min())}..{int(targets.max())}, outputs in 0..{n_classes - 1}")
-    return targets.long()

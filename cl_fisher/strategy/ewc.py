@@ -9,7 +9,7 @@ from torch import nn
 from cl_fisher.bounds import Count, Index, NonNegative, checked
 from cl_fisher.fisher import FisherMatrix, estimate_fisher
 from cl_fisher.fisher.estimator.estimator import Estimator
-from cl_fisher.fisher.likelihood import Likelihood
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.structure import Structure
 from cl_fisher.strategy.quadratic import QuadraticPenalty
 from cl_fisher.strategy.strategy import Strategy

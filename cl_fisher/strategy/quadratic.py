@@ -119,7 +119,7 @@ class QuadraticPenalty:
         """A copy of all weights that this task or an earlier one speaks of, old state brought to their form."""
         self.n_tasks += 1
         self._alive = None
-        names = self.centre.keys() | fisher.diagonal().keys()
+        names = self.centre.keys() | fisher.shapes().keys()
         anchor = {name: p.detach().clone() for name, p in model.named_parameters() if name in names}
         if self.precision is not None:
             self._follow(anchor)

@@ -12,7 +12,11 @@ from cl_fisher.cli.completer import complete_group, complete_override
     ("typed", "prefix", "offers"),
     [
         ([], "strat", ["strategy="]),
-        ([], "fisher", ["fisher/estimator=", "fisher/structure=", "fisher.samples=", "fisher.sampling="]),
+        (
+            [],
+            "fisher",
+            ["fisher/estimator=", "fisher/likelihood=", "fisher/structure=", "fisher.samples=", "fisher.sampling="],
+        ),
         ([], "n_t", ["n_tasks="]),
         ([], "strategy.s", ["strategy.strength="]),
         ([], "fisher.e", []),

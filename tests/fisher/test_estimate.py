@@ -41,7 +41,7 @@ def test_fallback_in_small_parts_is_the_same(monkeypatch):
 def test_long_sequences_in_small_parts_are_the_same(monkeypatch):
     model, inputs, targets = make("sequences")
     whole = estimate_fisher(model, [(inputs, targets)])
-    monkeypatch.setattr("cl_fisher.fisher.rule.linear.CHUNK_BYTES", 1)
+    monkeypatch.setattr("cl_fisher.fisher.rule.products.CACHE_BYTES", 1)
     torch.testing.assert_close(flat(estimate_fisher(model, [(inputs, targets)]).diagonal()), flat(whole.diagonal()))
 
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
-from cl_fisher.fisher.likelihood import Likelihood
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 
 
 class Empirical(Estimator):

@@ -2,13 +2,12 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from cl_fisher.bounds import Count, checked
 from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
-from cl_fisher.fisher.likelihood import Likelihood
+from cl_fisher.fisher.likelihood.likelihood import Likelihood
 
 
 class Signs(Estimator):
@@ -23,6 +22,9 @@ class Signs(Estimator):
 
     def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:  # noqa: ARG002
         """sum_v +-S_v over sqrt(samples)."""
-        root = likelihood.square_root(outputs)
-        signs = draws.signs(self.samples, len(root)).to(root)
-        return torch.einsum("kvn,vnc->knc", signs, root) / math.sqrt(self.samples)
+        n_columns = likelihood.n_columns(outputs)
+        if outputs.dim() == 2:
+            signs = draws.signs(self.samples, n_columns, dtype=outputs.dtype)
+        else:  # a position's signs must not depend on how many positions there are
+            signs = draws.signs(n_columns, self.samples, dtype=outputs.dtype).transpose(0, 1)
+        return likelihood.combine(outputs, signs.to(outputs.device)) / math.sqrt(self.samples)

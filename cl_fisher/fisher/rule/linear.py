@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from cl_fisher.fisher.rule.rule import CHUNK_BYTES, Rule, stacked
+from cl_fisher.fisher.rule.products import squared_products, sum_of_squares
+from cl_fisher.fisher.rule.rule import Rule, stacked
 
 
 class LinearRule(Rule):
@@ -47,16 +48,7 @@ class LinearRule(Rule):
                 squared.addcmul_(g, g)
             weight, bias = squared.T @ inputs.square(), squared.sum(0)
         else:
-            weight = _sequence_squares(inputs.flatten(1, -2), [g.flatten(1, -2) for g in gradients])
-            bias = torch.stack([g.flatten(1, -2).sum(1).square().sum(0) for g in gradients]).sum(0)
+            columns = [g.flatten(1, -2) for g in gradients]
+            weight = squared_products([g.mT for g in columns], inputs.flatten(1, -2))
+            bias = sum_of_squares(g.sum(1) for g in columns)
         return {"weight": weight} | ({} if module.bias is None else {"bias": bias})
-
-
-def _sequence_squares(x: Tensor, gradients: list[Tensor]) -> Tensor:
-    """Sum over n and v of (G_vn^T X_n)^2, with x [N, S, K] and each gradient [N, S, O]: [O, K]."""
-    total = x.new_zeros(gradients[0].shape[-1], x.shape[-1])
-    chunk = max(1, CHUNK_BYTES // (total.numel() * total.element_size()))
-    for g in gradients:
-        for g_part, x_part in zip(g.split(chunk), x.split(chunk), strict=True):
-            total += torch.bmm(g_part.transpose(1, 2), x_part).square_().sum(0)
-    return total

@@ -18,7 +18,7 @@ from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.estimator.exact import Exact
 from cl_fisher.fisher.fallback import PerExample
-from cl_fisher.fisher.likelihood import Categorical
+from cl_fisher.fisher.likelihood.categorical import Categorical
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.structure.diagonal import DiagonalAccumulator, _wide
 from cl_fisher.fisher.structure.matrix import Parameters

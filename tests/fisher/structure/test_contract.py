@@ -114,7 +114,9 @@ def test_contract(structure, kind, check):
     check(of)
 
 
-SHAPES = {name: torch.Size(shape) for name, shape in {"w": (3, 4), "b": (3,), "s": (), "v": (2, 2, 2), "c": (3,)}.items()}
+SHAPES = {
+    name: torch.Size(shape) for name, shape in {"w": (3, 4), "b": (3,), "s": (), "v": (2, 2, 2), "c": (3,)}.items()
+}
 BLOCKS = (("w", "v"), ("b",), ("s",), ("c",))
 
 
