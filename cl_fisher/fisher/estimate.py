@@ -219,6 +219,8 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise InputError("no parameter of the model requires a gradient, so it has no Fisher")
+    if lazy := [name for name, p in trainable.items() if isinstance(p, nn.parameter.UninitializedParameter)]:
+        raise InputError(f"{lazy[0]} has no shape yet: run the lazy model on a batch first")
     if complex_ := [name for name, p in trainable.items() if p.is_complex()]:
         raise InputError(f"{complex_[0]} is complex: the Fisher is for real parameters")
     return trainable
