@@ -7,13 +7,9 @@ classes, on a part of the data; that of drawn estimates (labels, signs, stratifi
 """
 
 import argparse
-import os
 import sys
 import warnings
 from pathlib import Path
-
-for library in ("OMP", "MKL"):
-    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import torch
 from fisher_cost import language, memory

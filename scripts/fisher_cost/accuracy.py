@@ -4,8 +4,9 @@ import copy
 import math
 
 import torch
-from fisher_cost.methods import Method
 from torch import Tensor, nn
+
+from fisher_cost.methods import Method
 
 WRONG = 1e-3
 DRAWN = ("labels", "signs", "stratified")

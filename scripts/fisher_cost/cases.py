@@ -1,5 +1,6 @@
 """The networks and data over which estimates are measured, and what the project aims at for each."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -102,8 +103,7 @@ def cnn() -> nn.Module:
     """Three 3x3 convolutions, each followed by pooling, and a linear layer."""
     widths = (3, 16, 32, 64)
     stages = [
-        nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
-        for a, b in zip(widths, widths[1:], strict=False)
+        nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)) for a, b in itertools.pairwise(widths)
     ]
     parts = [module for stage in stages for module in stage]
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(64 * 4 * 4, CLASSES))
@@ -142,7 +142,12 @@ CASES = {
     for case in (
         Case("mlp", mlp, vectors, 10_000, 512, goals=_MLP),
         Case(
-            "cnn", cnn, images, 2048, 128, goals={"empirical": Goal(1.6, 2.6), "exact": Goal(8, 14.6), "kfac": Goal(2.4, 3)}
+            "cnn",
+            cnn,
+            images,
+            2048,
+            128,
+            goals={"empirical": Goal(1.6, 2.6), "exact": Goal(8, 14.6), "kfac": Goal(2.4, 3)},
         ),
         Case("resnet", resnet, images, 128, 4, (128,), 8, goals={"empirical": Goal(2), "exact": Goal(12)}),
         Case(

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fisher_cost.methods import Method, NotAvailable, plain
 from torch import Tensor, nn
 
-BUDGET = 90.0
-"""Seconds that one run of a method should take at most; slower ones see fewer examples."""
+from fisher_cost.methods import Method, UnavailableError, plain
+
+BUDGET, TOTAL = 30.0, 120.0
+"""Seconds that one run of a method, and all of its runs, should take: slower ones see fewer examples and rounds."""
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Timing:
     size: int = 0
     examples: int = 0
     ratios: list[float] = field(default_factory=list)
+    spent: float = 0.0
     reason: str = ""
     """Why there is nothing."""
 
@@ -37,7 +39,7 @@ def reason(error: Exception) -> str:
         return "out of memory"
     if isinstance(error, ImportError):
         return f"not installed: {error.name}"
-    return text[0] if isinstance(error, NotAvailable) else f"{type(error).__name__}: {text[0]}"
+    return text[0] if isinstance(error, UnavailableError) else f"{type(error).__name__}: {text[0]}"
 
 
 class Clock:
@@ -58,18 +60,26 @@ class Clock:
             before = self._per_example(plain, n, self._plain)
             for method in methods:
                 timing = timings[method.name]
-                if timing.reason:
+                if timing.reason or (turn >= 2 and timing.spent > TOTAL):
                     continue
                 say(f"{method.name}: round {turn + 1} of {rounds}")
-                own = self._per_example(method.run, timing.examples, timing.size)
+                try:
+                    own = self._per_example(method.run, timing.examples, timing.size)
+                except Exception as error:
+                    timing.reason = reason(error)
+                    continue
                 after = self._per_example(plain, n, self._plain)
                 timing.ratios.append(2 * own / (before + after))
+                timing.spent += own * timing.examples
                 before = after
         return timings
 
     def _prepared(self, method: Method) -> Timing:
+        sizes = method.sizes or self.sizes
+        if len(sizes) == 1 and sizes[0] >= len(self.targets):  # one batch: nothing to choose
+            return Timing(len(self.targets), len(self.targets))
         try:
-            size, seconds = self._best(method.run, method.sizes or self.sizes)
+            size, seconds = self._best(method.run, sizes)
         except Exception as error:
             return Timing(reason=reason(error))
         affordable = int(BUDGET / seconds) // size * size
@@ -77,22 +87,18 @@ class Clock:
 
     def _best(self, run: Callable, sizes: tuple[int, ...]) -> tuple[int, float]:
         """The batch size with the least time per example, and that time; sizes that do not fit are passed over."""
-        found, failure = {}, None
-        for size in sizes:
-            if size > len(self.targets):
-                continue
-            try:
-                run(self.model, self.inputs[:2], self.targets[:2], 2)  # whatever is done once
-                found[size] = self._per_example(run, min(len(self.targets), max(sizes)), size)
-            except Exception as error:
-                failure = error
-                if reason(error) != "out of memory":
-                    break
-            if found and found[min(found, key=found.get)] < 0.7 * found.get(size, 0):
-                break  # it only gets worse
-        if not found:
-            raise failure or NotAvailable("no batch size fits the data")
-        best = min(found, key=found.get)
+        found: dict[int, float] = {}
+        fitting = [size for size in sizes if size <= len(self.targets)]
+        try:
+            run(self.model, self.inputs[:2], self.targets[:2], 2)  # whatever is done once
+            for size in fitting:
+                found[size] = self._per_example(run, min(len(self.targets), max(fitting)), size)
+                if found[size] > 1.4 * min(found.values()):
+                    break  # it only gets worse
+        except Exception as error:
+            if not found or reason(error) != "out of memory":
+                raise
+        best = min(found, key=lambda size: found[size])
         return best, found[best]
 
     def _per_example(self, run: Callable, n: int, size: int) -> float:

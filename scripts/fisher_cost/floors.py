@@ -99,9 +99,7 @@ def _factors(layer: Layer, columns: int) -> float:
 
 def _rotations(layer: Layer, columns: int) -> float:
     """Into the eigenbasis: inputs and gradients, or per-example weight gradients."""
-    return min(
-        _factors(layer, columns), 2.0 * columns * layer.inputs * layer.outputs * (layer.inputs + layer.outputs)
-    )
+    return min(_factors(layer, columns), 2.0 * columns * layer.inputs * layer.outputs * (layer.inputs + layer.outputs))
 
 
 def attention_without_fast_path() -> None:

@@ -4,15 +4,15 @@ import inspect
 import time
 
 import torch
-from fisher_cost.clock import reason
-from fisher_cost.memory import resident
-from fisher_cost.table import Row
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from cl_fisher.error import InputError
 from cl_fisher.fisher import estimate_fisher
 from cl_fisher.fisher.estimator.signs import Signs
+from fisher_cost.clock import reason
+from fisher_cost.memory import resident
+from fisher_cost.table import Row
 
 LIMIT_GIB = 10.0
 
@@ -88,7 +88,6 @@ def _row(name, estimator, model, inputs, targets, size, one) -> Row:
     seconds = time.process_time() - start
     row.ratio = row.low = row.high = seconds / len(inputs) / one
     row.extra_mib = resident("VmHWM")
-    row.remark = (
-        f"{seconds:.0f} s, trace {fisher.trace():.4g}, peak of the process {row.extra_mib / 1024:.1f} GiB of {LIMIT_GIB:g}"
-    )
+    peak = f"peak of the process {row.extra_mib / 1024:.1f} GiB of {LIMIT_GIB:g}"
+    row.remark = f"{seconds:.0f} s, trace {fisher.trace():.4g}, {peak}"
     return row

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import multiprocessing
+import os
 import resource
 import sys
 import warnings
@@ -10,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+
 from fisher_cost.cases import CASES, Case
 from fisher_cost.clock import reason
 from fisher_cost.floors import attention_without_fast_path
@@ -32,8 +34,9 @@ def extra(case: Case, method: Method, size: int) -> float | str:
     """MiB over two batches, or why not. The fork server has imported everything before."""
     if sys.platform != "linux":
         return "memory is measured on Linux only"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the fork server is not told sys.path
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "fisher_cost.memory"])
+    context.set_forkserver_preload(["fisher_cost.memory"])
     try:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             return pool.submit(_extra, case.name, method.name, size).result()

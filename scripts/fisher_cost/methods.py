@@ -20,7 +20,7 @@ Run = Callable[[nn.Module, Tensor, Tensor, int], Tensor | None]
 """(model, inputs, targets, batch size) -> the diagonal [P], or None where the result is not a diagonal."""
 
 
-class NotAvailable(Exception):
+class UnavailableError(Exception):
     """A method cannot do this, for the reason given."""
 
 
@@ -80,7 +80,7 @@ def _kronecker(structures: tuple[str, ...], model: nn.Module, inputs: Tensor, ta
                 refusal = str(error)
             else:
                 return
-    raise NotAvailable(refusal)
+    raise UnavailableError(refusal)
 
 
 OURS = [

@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from fisher_cost.methods import Method, NotAvailable
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
+
+from fisher_cost.methods import Method, UnavailableError
 
 
 class _InMemory(torch.utils.data.Dataset):
@@ -70,9 +71,7 @@ def _backpack(what: str, model: nn.Module, inputs: Tensor, targets: Tensor, size
         "empirical": SumGradSquared,
         "kfac": KFAC,
     }[what]()
-    model = copy.deepcopy(model)
-    sequential = isinstance(model, nn.Sequential)
-    model = extend(model.eval(), use_converter=not sequential).eval()
+    model = extend(model, use_converter=not isinstance(model, nn.Sequential)).eval()
     loss = extend(nn.CrossEntropyLoss(reduction="sum"))
     total: dict[str, Any] = {}
     for x, y in zip(inputs.split(size), targets.split(size), strict=True):
@@ -93,7 +92,7 @@ def _curvlinops(what: str, model: nn.Module, inputs: Tensor, targets: Tensor, si
     from curvlinops import EKFACLinearOperator, KFACLinearOperator
 
     if what == "exact":
-        raise NotAvailable("diagonals only by stochastic probing of matrix-vector products")
+        raise UnavailableError("diagonals only by stochastic probing of matrix-vector products")
     kind = KFACLinearOperator if what == "kfac" else EKFACLinearOperator
     batches = list(zip(inputs.split(size), targets.split(size), strict=True))
     operator = kind(
@@ -135,8 +134,15 @@ def _functorch(what: str, model: nn.Module, inputs: Tensor, targets: Tensor, siz
     return torch.cat([t.flatten() for t in total.values()]) / len(targets)
 
 
+def _on_a_copy(
+    run: Callable[..., Tensor | None], what: str, model: nn.Module, inputs: Tensor, targets: Tensor, size: int
+) -> Tensor | None:
+    """Some leave hooks behind when they fail."""
+    return run(what, copy.deepcopy(model), inputs, targets, size)
+
+
 def _methods(library: str, run: Callable[..., Tensor | None], *whats: str, sizes: Any = None) -> list[Method]:
-    return [Method(library, what, partial(run, what), sizes) for what in whats]
+    return [Method(library, what, partial(_on_a_copy, run, what), sizes) for what in whats]
 
 
 PEERS = [
