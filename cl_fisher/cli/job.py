@@ -31,6 +31,7 @@ def check(cfg: DictConfig) -> None:
         raise InputError(
             f"optimizer={cfg.optimizer.get('_target_')} makes a {type(optimizer).__name__}, not an optimizer"
         )
+    stream.check()
     trainer = stream.new_trainer(max_steps=1)
     if trainer.world_size > 1:
         raise InputError(
@@ -92,7 +93,7 @@ def assemble(
         iterations=cfg.iterations,
         batch_size=cfg.batch_size,
         optimizer_state=cfg.optimizer_state,
-        fisher_samples=cfg.fisher.samples,
+        fisher_samples=cfg.fisher.samples if cfg.fisher.sampling == "uniform" else None,
         log_every=cfg.log_every,
         checkpoint=cfg.checkpoint,
         loader=LoaderSettings(**cfg.loader),

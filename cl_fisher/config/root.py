@@ -13,7 +13,7 @@ class Fisher:
     estimator: Any
     structure: Any
     samples: Count | None
-    sampling: str
+    sampling: Literal["uniform", "importance"]
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ from cl_fisher.config.root import SCHEMA
 from cl_fisher.config.signature import Signature, constant, signature
 from cl_fisher.config.suggest import did_you_mean
 from cl_fisher.error import InputError
+from cl_fisher.fisher.together import check_together
 
 Node = dict[str, Any]
 
 SPLIT = "cl_fisher.benchmark.split.split"
+BATCHED = "cl_fisher.fisher.estimator.batched_empirical.BatchedEmpirical"
+DIAGONAL = "cl_fisher.fisher.structure.diagonal.DiagonalStructure"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 """A value that is another key's, such as ${fisher.samples}."""
 HEAD = "scenario.head belongs to scenario=class: the other scenarios leave no choice"
@@ -42,6 +45,7 @@ def validate(cfg: DictConfig) -> None:
     if values["epochs"] is None and values["iterations"] is None:
         raise InputError("epochs and iterations are both null: set one of them")
     _check_split(values)
+    _check_fisher(values["fisher"])
     for key in ("output_dir", "data_dir"):
         if values[key] == "":
             raise InputError(f"{key}= is empty: it must name a folder")
@@ -103,6 +107,18 @@ def _check_component(cfg: DictConfig, path: str, node: Node) -> None:
             raise InputError(unknown_option(path, key, node))
         if key in wanted.parameters:
             _check_value(_origin(cfg, f"{path}.{key}"), value, wanted, key)
+
+
+def _check_fisher(fisher: Node) -> None:
+    estimator, structure = (str(fisher[part].get("_target_")) for part in ("estimator", "structure"))
+    check_together(
+        "batched_empirical",
+        estimator == BATCHED,
+        structure.rpartition(".")[0].rpartition(".")[2],
+        structure == DIAGONAL,
+        fisher["sampling"],
+        fisher["samples"],
+    )
 
 
 def _origin(cfg: DictConfig, name: str) -> str:

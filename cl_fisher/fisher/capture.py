@@ -1,116 +1,253 @@
 """One forward pass that remembers, for every layer with a rule, its input and where its output's gradient will be."""
 
+import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
+from torch.nn import functional
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.rule.layout import Layout, possible
 from cl_fisher.fisher.rule.linear import LinearRule
-from cl_fisher.fisher.rule.rule import LayerUse, Rule
+from cl_fisher.fisher.rule.rule import Call, LayerUse, Rule
 
-RULES: tuple[Rule, ...] = (LinearRule(),)
+LINEAR = LinearRule()
+RULES: tuple[Rule, ...] = ()
+"""Of layers that are modules; linear maps are seen where they are computed, whoever asks for them."""
+
+_Key = tuple[tuple[str, ...], int]
+_ONE_AT_A_TIME = threading.RLock()
 
 
-def forward(model: nn.Module, inputs: Any, trainable: Mapping[str, nn.Parameter]) -> tuple[Tensor, list[LayerUse]]:
-    """Outputs [N, C] with their graph, and the layer uses that are all that their parameters are used for.
+@dataclass(frozen=True)
+class Captured:
+    """Outputs [N, ..., C] with their graph, and the layers whose rules are right about this pass."""
 
-    A layer that is called twice, shares a parameter with another, or whose weight is also used without its being
-    called, is left out: gradients must be summed over the uses before they are squared, which the fallback does. Uses
-    are counted in the graph itself, so that one that no hook has seen counts too.
+    outputs: Tensor
+    uses: list[LayerUse]
+    """Layers whose parameters are used by nobody else."""
+    tied: list[Call]
+    """Calls of different layers that share parameters; all calls of each parameter."""
+
+    @property
+    def names(self) -> set[str]:
+        """The parameters that are covered."""
+        return names_of([*self.uses, *self.tied])
+
+
+class Capture:
+    """Runs a model and keeps what was found out about its layers: where examples are, and which rules to trust.
+
+    A rule is only used where two probes prove it right: the gradient by rule must be autograd's, and the gradient at
+    the layer's output must belong to the examples where the layout has them: with cotangents for half of the examples
+    only, it must vanish for the others. It does not where rows are class prototypes, for instance. The uses of each
+    weight are counted in the graph itself, so that one that nobody has seen counts too.
     """
-    names = {id(p): name for name, p in trainable.items()}
-    uses: list[LayerUse] = []
 
-    def remember(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        own = {local: names[id(p)] for local, p in module.named_parameters(recurse=False) if id(p) in names}
-        rule = next((r for r in RULES if len(args) == 1 and r.covers(module, args[0])), None)
-        if own and rule is not None and output.requires_grad:
-            uses.append(LayerUse(own, module, rule, args[0].detach(), tuple(output.shape), get_gradient_edge(output)))
+    def __init__(self, model: nn.Module, trainable: Mapping[str, nn.Parameter]) -> None:
+        self._model, self._trainable = model, trainable
+        self._names = {id(p): name for name, p in trainable.items()}
+        self._layouts: dict[_Key, Layout | None] = {}
+        """None: not to be trusted."""
 
-    with ExitStack() as hooks:
-        for module in model.modules():
-            if next(module.parameters(recurse=False), None) is not None:
-                hooks.callback(module.register_forward_hook(remember).remove)
-        outputs = model(inputs)
-    check_outputs(outputs)
-    nodes, n_uses = _graph(outputs)
-    called = Counter(name for use in uses for name in use.names.values())
-    return outputs, [
-        use
-        for use in uses
-        if use.edge.node in nodes
-        and len(use.inputs) == len(outputs)
-        and all(called[name] == 1 == n_uses[id(trainable[name])] for name in use.names.values())
-    ]
+    def forward(self, inputs: Any, n_examples: int) -> Captured:
+        """One pass; `inputs` of `n_examples` examples."""
+        calls: list[Call] = []
+        with self._watched(calls):
+            outputs = self._model(inputs)
+        check_outputs(outputs, n_examples)
+        nodes, n_uses = _graph(outputs)
+        seen = [call for call in calls if call.edge.node in nodes]
+        found = self._laid_out(_keyed(seen), outputs)
+        uses, tied = _grouped(_complete(found, {name: n_uses[id(p)] for name, p in self._trainable.items()}))
+        return Captured(outputs, uses, tied)
+
+    @contextmanager
+    def _watched(self, calls: list[Call]) -> Iterator[None]:
+        """Note the calls of modules with a rule, and of `torch.nn.functional.linear` by whomever."""
+
+        def note(layer: Any, rule: Rule, weights: Mapping[str, Any], inputs: Any, output: Any) -> None:
+            own = {local: self._names[id(p)] for local, p in weights.items() if id(p) in self._names}
+            if own and isinstance(output, Tensor) and output.requires_grad:
+                edge = get_gradient_edge(output)
+                calls.append(Call(own, layer, rule, inputs.detach(), output.shape, edge, _undecided))
+
+        def after_module(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            weights = dict(module.named_parameters(recurse=False))
+            rule = next((r for r in RULES if len(args) == 1 and r.covers(module, args[0])), None)
+            if rule is not None:
+                note(module, rule, weights, args[0], output)
+
+        def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # noqa: A002
+            output = original(input, weight, bias)
+            note(SimpleNamespace(weight=weight, bias=bias), LINEAR, {"weight": weight, "bias": bias}, input, output)
+            return output
+
+        with _ONE_AT_A_TIME, ExitStack() as undo:
+            for module in self._model.modules():
+                if any(id(p) in self._names for p in module.parameters(recurse=False)):
+                    undo.callback(module.register_forward_hook(after_module).remove)
+            original = functional.linear
+            undo.callback(setattr, functional, "linear", original)
+            functional.linear = linear
+            yield
+
+    def _laid_out(self, calls: dict[_Key, Call], outputs: Tensor) -> list[Call]:
+        """The calls that are to be trusted, examples first."""
+        n = len(outputs)
+        unknown = {key: call for key, call in calls.items() if key not in self._layouts}
+        found = {k: call for k, call in calls.items() if k in self._layouts and self._layouts[k] is not None}
+        laid = [_laid(call, self._layouts[key], n) for key, call in found.items()]
+        if unknown:
+            laid += self._probed(unknown, [call for call in laid if call is not None], outputs)
+        return [call for call in laid if call is not None]
+
+    def _probed(self, unknown: dict[_Key, Call], known: list[Call], outputs: Tensor) -> list[Call]:
+        cotangent = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+        half = cotangent.clone()
+        half[len(outputs) // 2 :] = 0
+        raw = list(unknown.values())
+        chosen = [_unmixed(call, g, len(outputs)) for call, g in zip(raw, _raw(raw, outputs, half), strict=True)]
+        laid = {key: call for key, call in zip(unknown, chosen, strict=True) if call is not None}
+        wrong = self._disagreeing([*known, *laid.values()], outputs, cotangent)
+        alive = {
+            key
+            for key, g in zip(unknown, _raw(raw, outputs, cotangent), strict=True)
+            if g.numel() and bool((g != 0).any())
+        }
+        for key in unknown:
+            if key not in laid or wrong & set(laid[key].names.values()):
+                self._layouts[key] = None
+                laid.pop(key, None)
+            elif len(outputs) > 1 and key in alive:  # else there was nothing to be seen: look again at the next batch
+                self._layouts[key] = laid[key].layout
+        return list(laid.values())
+
+    def _disagreeing(self, calls: list[Call], outputs: Tensor, cotangent: Tensor) -> set[str]:
+        names = sorted(names_of(calls))
+        weights = [self._trainable[name] for name in names]
+        by_autograd = torch.autograd.grad(outputs, weights, cotangent, retain_graph=True, materialize_grads=True)
+        by_rule: dict[str, Tensor] = {}
+        for call, gradient in zip(calls, at_edges(calls, outputs, cotangent), strict=True):
+            for local, g in call.rule.gradient(call.module, call.inputs, gradient).items():
+                if (name := call.names.get(local)) is not None:
+                    by_rule[name] = by_rule[name] + g if name in by_rule else g
+        return {
+            name
+            for name, true in zip(names, by_autograd, strict=True)
+            if name not in by_rule or not torch.allclose(by_rule[name], true, rtol=1e-2, atol=1e-3 * _largest(true))
+        }
 
 
-def check_outputs(outputs: Any) -> None:
+def check_outputs(outputs: Any, n_examples: int) -> None:
     """Raise `InputError` unless these are outputs that a Fisher can be taken of."""
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+    if not isinstance(outputs, Tensor) or outputs.dim() < 2:
         kind = f"a tensor of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
         raise InputError(f"the model returned {kind}; the Fisher needs outputs of shape [examples, classes]")
+    if len(outputs) != n_examples:
+        raise InputError(f"the model returned {len(outputs)} rows of outputs for {n_examples} targets")
     if not outputs.requires_grad:
         raise InputError("the outputs do not depend on any parameter that requires a gradient, so there is no Fisher")
     if not bool(outputs.isfinite().all()):
         raise InputError("the model's outputs are not finite: look at its weights and inputs")
 
 
-def distrusted(uses: Sequence[LayerUse], outputs: Tensor, trainable: Mapping[str, nn.Parameter]) -> set[str]:
-    """Names of parameters that a rule would be wrong about, found out by two probes of this batch.
-
-    The gradient by rule must be autograd's, and the gradient at the layer's output must belong to the examples of the
-    first dimension: with cotangents for half of the examples only, it must vanish for the others. It does not where
-    the first dimension is time, or where a layer's rows are class prototypes.
-    """
-    if not uses:
-        return set()
-    cotangent = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
-    return _disagreeing(uses, outputs, cotangent, trainable) | _mixing(uses, outputs, cotangent)
+def at_edges(calls: Sequence[Call], outputs: Tensor, cotangent: Tensor) -> list[Tensor]:
+    """Gradient at the output of each call, examples first, for one column of cotangents [N, ..., C]."""
+    gradients = _raw(calls, outputs, cotangent)
+    return [call.layout(g, len(outputs)) for call, g in zip(calls, gradients, strict=True)]
 
 
-def _disagreeing(
-    uses: Sequence[LayerUse], outputs: Tensor, cotangent: Tensor, trainable: Mapping[str, nn.Parameter]
-) -> set[str]:
-    names = names_of(uses)
-    weights = [trainable[name] for name in names]
-    by_autograd = torch.autograd.grad(outputs, weights, cotangent, retain_graph=True, materialize_grads=True)
-    by_rule = {
-        use.names[local]: gradient
-        for use, at_edge in zip(uses, at_edges(uses, outputs, cotangent), strict=True)
-        for local, gradient in use.rule.gradient(use.module, use.inputs, at_edge).items()
-        if local in use.names
-    }
-    return {
-        name
-        for name, true in zip(names, by_autograd, strict=True)
-        if name not in by_rule or not torch.allclose(by_rule[name], true, rtol=1e-2, atol=1e-3 * _largest(true))
-    }
+def at_uses(uses: Sequence[LayerUse], outputs: Tensor, cotangent: Tensor) -> list[Tensor]:
+    """The same per layer use."""
+    gradients = iter(at_edges([call for use in uses for call in use.calls], outputs, cotangent))
+    found = []
+    for use in uses:
+        own = [next(gradients) for _ in use.calls]
+        merged = own[0] if len(own) == 1 else use.rule.merged(own)
+        assert merged is not None
+        found.append(merged)
+    return found
 
 
-def _mixing(uses: Sequence[LayerUse], outputs: Tensor, cotangent: Tensor) -> set[str]:
-    half = cotangent.clone()
-    half[len(outputs) // 2 :] = 0
-    elsewhere = (g[len(outputs) // 2 :] for g in at_edges(uses, outputs, half))
-    return names_of(use for use, g in zip(uses, elsewhere, strict=True) if _largest(g) > 0)
+def names_of(calls: Iterable[Call | LayerUse]) -> set[str]:
+    """The parameters of these calls."""
+    return {name for call in calls for name in call.names.values()}
 
 
-def at_edges(uses: Sequence[LayerUse], outputs: Tensor, cotangent: Tensor) -> tuple[Tensor, ...]:
-    """Gradient at the output of each use, for one column of cotangents [N, C]."""
-    gradients = torch.autograd.grad(
-        outputs, [use.edge for use in uses], cotangent, retain_graph=True, allow_unused=True
-    )
+def _undecided(tensor: Tensor, n: int) -> Tensor:  # noqa: ARG001
+    raise AssertionError("a layout is chosen before it is used")
+
+
+def _keyed(calls: list[Call]) -> dict[_Key, Call]:
+    """Calls by the names of their parameters and by how many calls of these came before."""
+    count: Counter[tuple[str, ...]] = Counter()
+    keyed = {}
+    for call in calls:
+        names = tuple(call.names.values())
+        keyed[names, count[names]] = call
+        count[names] += 1
+    return keyed
+
+
+def _laid(call: Call, layout: Layout | None, n: int) -> Call | None:
+    if layout is None or layout not in possible(call.inputs, n):
+        return None
+    return replace(call, inputs=layout(call.inputs, n), layout=layout)
+
+
+def _unmixed(call: Call, gradient: Tensor, n: int) -> Call | None:
+    """In the first layout for which the second half of the examples has no gradient; None if there is none."""
+    for layout in possible(call.inputs, n):
+        fits = call.rule.covers(call.module, layout(call.inputs, n))
+        if fits and (n == 1 or _largest(layout(gradient, n)[n // 2 :]) == 0):
+            return _laid(call, layout, n)
+    return None
+
+
+def _complete(calls: list[Call], n_uses: Mapping[str, int]) -> list[Call]:
+    """Those whose parameters are used by these calls only."""
+    while True:
+        called = Counter(name for call in calls for name in call.names.values())
+        complete = [call for call in calls if all(called[name] == n_uses[name] for name in call.names.values())]
+        if len(complete) == len(calls):
+            return calls
+        calls = complete
+
+
+def _grouped(calls: list[Call]) -> tuple[list[LayerUse], list[Call]]:
+    """Calls of one layer as one use, where they can be; the calls that share parameters otherwise."""
+    groups: list[list[Call]] = []
+    for call in calls:
+        related = [group for group in groups if names_of(group) & names_of([call])]
+        groups = [group for group in groups if group not in related] + [[*chain.from_iterable(related), call]]
+    uses, tied = [], []
+    for group in groups:
+        first = group[0]
+        same = all(call.names == first.names and call.rule is first.rule for call in group)
+        inputs = first.inputs if len(group) == 1 else first.rule.merged([c.inputs for c in group]) if same else None
+        if inputs is None:
+            tied += group
+        else:
+            uses.append(LayerUse(first.names, first.module, first.rule, inputs, tuple(group)))
+    return uses, tied
+
+
+def _raw(calls: Sequence[Call], outputs: Tensor, cotangent: Tensor) -> list[Tensor]:
+    if not calls:
+        return []
+    edges = [call.edge for call in calls]
+    gradients = torch.autograd.grad(outputs, edges, cotangent, retain_graph=True, allow_unused=True)
     zero = outputs.new_zeros(())
-    return tuple(zero.expand(use.shape) if g is None else g for use, g in zip(uses, gradients, strict=True))
-
-
-def names_of(uses: Iterable[LayerUse]) -> set[str]:
-    """The parameters of these uses."""
-    return {name for use in uses for name in use.names.values()}
+    return [zero.expand(call.shape) if g is None else g for call, g in zip(calls, gradients, strict=True)]
 
 
 def _graph(outputs: Tensor) -> tuple[set[Node], Counter[int]]:

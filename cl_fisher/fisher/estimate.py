@@ -1,20 +1,15 @@
-"""The one loop over data in which every Fisher is estimated."""
+"""The Fisher of a network: what can be asked for, and the loop over data that answers."""
 
 import copy
-import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cl_fisher.bounds import Count, Index, checked
 from cl_fisher.error import InputError
-from cl_fisher.fisher import capture
-from cl_fisher.fisher.batches import limited
-from cl_fisher.fisher.draws import Draws
+from cl_fisher.fisher.batches import Batch, read, regrouped
 from cl_fisher.fisher.estimator.argmax import Argmax
 from cl_fisher.fisher.estimator.empirical import Empirical
 from cl_fisher.fisher.estimator.estimator import Estimator
@@ -22,11 +17,15 @@ from cl_fisher.fisher.estimator.exact import Exact
 from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
 from cl_fisher.fisher.estimator.signs import Signs
 from cl_fisher.fisher.estimator.stratified import Stratified
-from cl_fisher.fisher.fallback import per_example_gradients, taken
+from cl_fisher.fisher.importance import Importance
 from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
+from cl_fisher.fisher.one_pass import Pass, Question
+from cl_fisher.fisher.processes import Processes
+from cl_fisher.fisher.progress import Bar, Progress
 from cl_fisher.fisher.structure.diagonal import DiagonalStructure
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
+from cl_fisher.fisher.together import check_together
 from cl_fisher.fisher.undisturbed import undisturbed
 
 ESTIMATORS: Mapping[str, type[Estimator]] = {
@@ -39,7 +38,7 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
 }
 STRUCTURES: Mapping[str, type[Structure]] = {"diagonal": DiagonalStructure}
 
-_BYTES = 256 * 2**20  # of gradients that are held at once
+_BYTES = 2**30  # that a piece of a batch may take
 
 
 @checked
@@ -54,6 +53,8 @@ def estimate_fisher(
     samples: Count | None = None,
     sampling: str = "uniform",
     seed: Index = 0,
+    distributed: bool = False,
+    progress: bool | Progress = False,
 ) -> FisherMatrix:
     """Estimate the Fisher information matrix of a network's trainable parameters.
 
@@ -63,97 +64,140 @@ def estimate_fisher(
     Args:
         model: maps inputs to outputs [N, C] (logits for "categorical"), each row from its own example only.
         batches: (inputs, targets) or (inputs, targets, index), any number of times, on any device; examples first.
+            Structures and samplings that read them twice (`ekfac`, importance) need more than an iterator.
         likelihood: "categorical", or an object.
         estimator: a name of `ESTIMATORS`, or an object: which output cotangents S.
-        structure: "diagonal", or an object: what is kept of the matrix.
+        structure: a name of `STRUCTURES`, or an object: what is kept of the matrix.
         classes: the outputs that are active, in the order in which the likelihood sees them; all if None. Targets
             are output indices and must be among them.
-        samples: stop after so many examples; all if None.
-        sampling: "uniform": examples are taken as they come, so shuffle them if `samples` is given.
+        samples: how many examples; all if None.
+        sampling: "uniform": examples are taken as they come until there are `samples`, so shuffle them; "importance":
+            of all examples `samples` are drawn, by how uncertain the network is about them (see `Importance`).
         seed: of what an estimator draws, with the examples' indices (else their positions in the stream).
+        distributed: each process of torch.distributed has its own share of the examples (`samples` of them), and all
+            get the Fisher of them together. Without indices, position i of process r counts as i * processes + r.
+        progress: True for a bar on standard error, or a function of (examples done, all or None).
 
     Returns:
         A Fisher matrix, with `info` about its making.
 
     Raises:
-        InputError: no examples, unknown names, targets outside the active classes, outputs that are not [N, C].
+        InputError: no examples, unknown names, targets outside the active classes, outputs that are not [N, C],
+            an estimator and a structure that do not go together.
     """
     likelihood_ = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
     estimator_ = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
     structure_ = named(structure, Structure, STRUCTURES, "fisher/structure")
-    if sampling != "uniform":
-        raise InputError(f"fisher.sampling={sampling} is unknown: it must be uniform")
-    n = 0
+    check_together(
+        _name(estimator_, ESTIMATORS),
+        estimator_.batch is not None,
+        _name(structure_, STRUCTURES),
+        structure_.takes_groups,
+        sampling,
+        samples,
+    )
+    processes = Processes(distributed)
     with undisturbed(model):
         model = _precise(model)
         trainable = _trainable(model)
         accumulator = structure_.accumulator(model, trainable)
-        work = _Pass(model, trainable, likelihood_, estimator_, _class_list(classes), accumulator)
-        for inputs, targets, index in limited(batches, samples, next(iter(trainable.values()))):
-            work.add(inputs, targets, Draws(seed, index))
-            n += len(targets)
-    if n == 0:
-        raise InputError("the Fisher was asked for over no examples at all: `batches` is empty or used up")
-    info = {
-        "estimator": _name(estimator_, ESTIMATORS),
-        "structure": _name(structure_, STRUCTURES),
-        "likelihood": _name(likelihood_, LIKELIHOODS),
-        "samples": n,
-        "seed": seed,
-    }
-    return accumulator.finish(n, info)
+        question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
+        stream = _Stream(batches, question, samples, sampling, processes, _reporter(progress))
+        if accumulator.reads:
+            _run(stream, Pass(question, [accumulator]), accumulator, processes)
+        info = {
+            "estimator": _name(estimator_, ESTIMATORS),
+            "structure": _name(structure_, STRUCTURES),
+            "likelihood": _name(likelihood_, LIKELIHOODS),
+            "samples": stream.n_looked_at,
+            "sampling": sampling,
+            "seed": seed,
+        }
+        return accumulator.finish(stream.n_examples, info)
 
 
-@dataclass
-class _Pass:
-    """One pass over data into an accumulator."""
+class _Stream:
+    """The examples to look at, as often as they are asked for."""
 
-    model: nn.Module
-    trainable: Mapping[str, nn.Parameter]
-    likelihood: Likelihood
-    estimator: Estimator
-    classes: Sequence[int] | None
-    accumulator: Accumulator
-    vetted: set[str] = field(default_factory=set)
-    distrusted: set[str] = field(default_factory=set)
+    def __init__(
+        self,
+        batches: Iterable[Sequence[Any]],
+        question: Question,
+        samples: int | None,
+        sampling: str,
+        processes: Processes,
+        report: Progress,
+    ) -> None:
+        self._batches, self._question, self._processes, self._report = batches, question, processes, report
+        self._samples = samples if sampling == "uniform" else None
+        self._readings = 0
+        self.n_examples = 0.0
+        self.n_looked_at = 0
+        self._importance: Importance | None = None
+        if sampling == "importance":
+            assert samples is not None
+            self._importance = Importance(question, self._read(), samples, processes)
 
-    def add(self, inputs: Any, targets: Tensor, draws: Draws) -> None:
-        """Accumulate a batch: by a rule where there is one that is right about this model, else by the fallback."""
-        outputs, uses = capture.forward(self.model, taken(inputs, slice(None), -1), self.trainable)
-        columns = self._columns(outputs.detach(), targets, draws)
-        if capture.names_of(uses) - self.vetted:
-            self.distrusted |= capture.distrusted(uses, outputs, self.trainable)
-            if len(outputs) > 1:  # in a batch of one example nothing can mix
-                self.vetted |= capture.names_of(uses)
-        uses = [use for use in uses if not self.distrusted & set(use.names.values())]
-        if uses:
-            per_column = len(outputs) * sum(math.prod(use.shape[1:]) for use in uses) * outputs.element_size()
-            for some in columns.split(max(1, _BYTES // per_column)):
-                gradients = [capture.at_edges(uses, outputs, column) for column in some]
-                for i, use in enumerate(uses):
-                    self.accumulator.add_layer(use, [g[i] for g in gradients])
-        covered = capture.names_of(uses)
-        if rest := {name: p for name, p in self.trainable.items() if name not in covered}:
-            for part in per_example_gradients(self.model, inputs, columns, rest, _BYTES):
-                self.accumulator.add_gradients(part)
+    def feed(self, work: Pass) -> None:
+        """One pass; afterwards `n_examples` is what sums are to be divided by, over all processes."""
+        total = self._total()
+        looked_at, counted = 0, 0
+        for batch in self._chosen():
+            counted += work.add(batch)
+            looked_at += len(batch)
+            self._report(looked_at, total)
+        if total is None or looked_at < total:
+            self._report(looked_at, looked_at)
+        self.n_looked_at = int(self._processes.total(looked_at))
+        self.n_examples = self._processes.total(counted)
+        if self.n_examples == 0:
+            raise InputError("the Fisher was asked for over no examples at all: `batches` is empty or used up")
+        if self._importance is not None:
+            self.n_examples = self._importance.n_examples
 
-    def _columns(self, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:
-        """Cotangents [V, N, C] over all outputs, zero where a class is not active."""
-        _check_targets(targets, outputs)
-        precise = outputs.float() if outputs.dtype.itemsize < 4 else outputs
-        if (n_active := outputs.shape[1] if self.classes is None else len(self.classes)) < 2:
-            raise InputError(f"{n_active} active output: a categorical likelihood needs two or more to choose from")
-        if self.classes is None:
-            return self.estimator.columns(self.likelihood, precise, targets, draws).to(outputs)
-        active = _active(self.classes, outputs)
-        position = torch.full((outputs.shape[1],), -1, device=outputs.device)
-        position[active] = torch.arange(len(active), device=outputs.device)
-        local = position[targets]
-        if bool((local < 0).any()):
-            strangers = sorted(set(targets[local < 0].tolist()))
-            raise InputError(f"targets {strangers} are not among the active classes {list(self.classes)}")
-        some = self.estimator.columns(self.likelihood, precise[:, active], local, draws).to(outputs)
-        return some.new_zeros(len(some), *outputs.shape).index_copy_(2, active, some)
+    def _chosen(self) -> Iterator[Batch]:
+        read_now = self._read()
+        if self._importance is not None:
+            return self._importance.chosen(read_now)
+        size = self._question.estimator.batch
+        return read_now if size is None else regrouped(read_now, size)
+
+    def _read(self) -> Iterator[Batch]:
+        self._readings += 1
+        if self._readings > 1 and isinstance(self._batches, Iterator):
+            raise InputError(
+                "the examples are needed twice (importance sampling, ekfac), but `batches` is an iterator that is used "
+                "up by one reading: give a list or a DataLoader"
+            )
+        like = next(iter(self._question.trainable.values()))
+        return read(self._batches, like, self._samples, self._processes.rank, self._processes.count)
+
+    def _total(self) -> int | None:
+        """How many examples there will be, if that can be told."""
+        dataset = getattr(self._batches, "dataset", None)
+        n = len(dataset) if isinstance(dataset, Sized) else None
+        if isinstance(self._batches, Sequence):
+            n = sum(len(batch[1]) for batch in self._batches if len(batch) > 1)
+        return n if n is None or self._samples is None else min(n, self._samples)
+
+
+def _run(stream: _Stream, work: Pass, accumulator: Accumulator, processes: Processes) -> None:
+    """As many passes as the accumulator wants."""
+    while True:
+        stream.feed(work)
+        processes.add_up_(accumulator.sums())
+        if not accumulator.next_pass(stream.n_examples):
+            return
+
+
+def _reporter(progress: bool | Progress) -> Progress:
+    if callable(progress):
+        return progress
+    return Bar() if progress else _silent
+
+
+def _silent(done: int, total: int | None) -> None:
+    """Report nothing."""
 
 
 def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -174,24 +218,6 @@ def _precise(model: nn.Module) -> nn.Module:
 
 def _class_list(classes: Sequence[int] | None) -> list[int] | None:
     return None if classes is None else [operator.index(c) for c in classes]
-
-
-def _active(classes: Sequence[int], outputs: Tensor) -> Tensor:
-    n = outputs.shape[1]
-    if len(set(classes)) != len(classes) or not classes or min(classes) < 0 or max(classes) >= n:
-        raise InputError(f"classes={list(classes)}: distinct outputs from 0 to {n - 1} are wanted")
-    return torch.tensor(list(classes), device=outputs.device)
-
-
-def _check_targets(targets: Tensor, outputs: Tensor) -> None:
-    n, n_classes = outputs.shape
-    if targets.dim() != 1 or len(targets) != n:
-        raise InputError(
-            f"targets of shape {tuple(targets.shape)} do not fit outputs of shape {tuple(outputs.shape)}: one class "
-            "index per example is wanted"
-        )
-    if not 0 <= int(targets.min()) <= int(targets.max()) < n_classes:
-        raise InputError(f"targets lie in {int(targets.min())}..{int(targets.max())}, outputs in 0..{n_classes - 1}")
 
 
 def named(choice: Any, kind: type, table: Mapping[str, type], word: str) -> Any:

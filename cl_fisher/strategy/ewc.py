@@ -44,7 +44,7 @@ class EWC(Strategy):
         estimator: str | Estimator = "exact",
         structure: str | Structure = "diagonal",
         samples: Count | None = None,
-        sampling: Literal["uniform"] = "uniform",
+        sampling: Literal["uniform", "importance"] = "uniform",
         seed: Index = 0,
         likelihood: str | Likelihood = "categorical",
     ) -> None:
@@ -73,6 +73,10 @@ class EWC(Strategy):
         fisher = self._estimate(self.model, batches, classes=classes)
         self.quadratic.add(fisher, self.model)
         return fisher
+
+    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:
+        """Estimate once, and forget it."""
+        self._estimate(self.model, batches, classes=classes)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of sum_t F_t."""

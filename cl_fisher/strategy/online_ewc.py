@@ -45,7 +45,7 @@ class OnlineEWC(Strategy):
         estimator: str | Estimator = "exact",
         structure: str | Structure = "diagonal",
         samples: Count | None = None,
-        sampling: Literal["uniform"] = "uniform",
+        sampling: Literal["uniform", "importance"] = "uniform",
         seed: Index = 0,
         likelihood: str | Likelihood = "categorical",
     ) -> None:
@@ -75,6 +75,10 @@ class OnlineEWC(Strategy):
         fisher = self._estimate(self.model, batches, classes=classes)
         self.quadratic.move(fisher, self.model, self.gamma)
         return fisher
+
+    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:
+        """Estimate once, and forget it."""
+        self._estimate(self.model, batches, classes=classes)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of P."""

@@ -40,6 +40,13 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
         """Take note of a finished task: its training batches and active classes. Returns the task's Fisher, if any."""
         return None
 
+    def check(  # noqa: B027
+        self,
+        batches: Iterable[Sequence[Any]],
+        classes: Sequence[int] | None = None,
+    ) -> None:
+        """Raise `InputError` if `consolidate` would on batches like these few; change nothing."""
+
     def curvature_bound(self) -> float:
         """Largest eigenvalue (or a bound of it) of what the penalty sums up, strength not included; 0.0 without one."""
         return 0.0

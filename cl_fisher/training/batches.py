@@ -122,12 +122,23 @@ def training_batches(
     )
 
 
-def reading_batches(examples: Examples, which: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(inputs, targets, position) in batches of PASS_SIZE, in order, or of the positions `which`."""
-    positions = torch.arange(len(examples)) if which is None else which
-    for some in positions.split(PASS_SIZE):
-        if len(some):
-            yield examples.inputs(some), examples.targets[some], some
+class ReadingBatches:
+    """(inputs, targets, position) in batches of PASS_SIZE, in order, as often as they are asked for.
+
+    Args:
+        examples: what is read.
+        which: positions, if not all.
+        dtype: of the inputs, if not float32.
+    """
+
+    def __init__(self, examples: Examples, which: Tensor | None = None, dtype: torch.dtype = torch.float32) -> None:
+        self._examples, self._dtype = examples, dtype
+        self._positions = torch.arange(len(examples)) if which is None else which
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for some in self._positions.split(PASS_SIZE):
+            if len(some):
+                yield self._examples.inputs(some).to(self._dtype), self._examples.targets[some], some
 
 
 def _as_is(batch: Batch) -> Batch:

@@ -6,7 +6,7 @@ from torch import nn
 from cl_fisher.benchmark.task import TaskSequence
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.fisher.undisturbed import undisturbed
-from cl_fisher.training.batches import reading_batches
+from cl_fisher.training.batches import ReadingBatches
 
 
 def accuracy(model: nn.Module, examples: Examples, active: range | None) -> float | None:
@@ -19,7 +19,7 @@ def accuracy(model: nn.Module, examples: Examples, active: range | None) -> floa
     like = next(model.parameters())
     right = torch.zeros((), dtype=torch.int64, device=like.device)
     with undisturbed(model), torch.no_grad():
-        for inputs, targets, _ in reading_batches(examples):
+        for inputs, targets, _ in ReadingBatches(examples):
             best = model(inputs.to(like))[:, active.start : active.stop].argmax(-1)
             right += (best == targets.to(like.device) - active.start).sum()
     return int(right) / len(examples)

@@ -10,16 +10,16 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cl_fisher.benchmark.task import TaskSequence
+from cl_fisher.benchmark.task import Task, TaskSequence
 from cl_fisher.error import InputError, RunError
 from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
 from cl_fisher.seeding import generator
 from cl_fisher.strategy.strategy import Strategy
 from cl_fisher.training import checkpoint
-from cl_fisher.training.batches import LoaderSettings, reading_batches, training_batches
+from cl_fisher.training.batches import LoaderSettings, ReadingBatches, training_batches
 from cl_fisher.training.checkpoint import Keep
 from cl_fisher.training.datamodule import PhaseDataModule
 from cl_fisher.training.evaluate import accuracies
@@ -40,6 +40,7 @@ class StreamSettings:
     batch_size: int = 128
     optimizer_state: Literal["keep", "reset"] = "keep"
     fisher_samples: int | None = None
+    """Examples of a task that consolidation gets to see, drawn uniformly; None: all."""
     log_every: int = 10
     checkpoint: Keep = "last"
     loader: LoaderSettings = field(default_factory=LoaderSettings)
@@ -189,18 +190,26 @@ class Stream:
         which = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
         before = self.ledger.seconds["fisher"]
         with self.ledger.clock("fisher"):
-            dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
-            batches = ((inputs.to(dtype), *rest) for inputs, *rest in reading_batches(task.train, which))
-            fisher = self.strategy.consolidate(batches, self.sequence.active(task, phase.seen))
+            fisher = self.strategy.consolidate(self._readable(task, which), self.sequence.active(task, phase.seen))
         if fisher is None:
             return
         values = {key: fisher.info[key] for key in ("estimator", "structure", "samples")} | {
             "seconds": self.ledger.seconds["fisher"] - before,
             "bytes": fisher.bytes,
             "trace": fisher.trace(),
-            "max": float(fisher.eigenvalues()[0]),
+            "max": fisher.largest_eigenvalue(),
         }
         self.send(Consolidated(phase.number, self.global_step, values))
+
+    def _readable(self, task: Task, which: Tensor | None) -> ReadingBatches:
+        dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
+        return ReadingBatches(task.train, which, dtype)
+
+    def check(self) -> None:
+        """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples."""
+        task = self.sequence.tasks[0]
+        few = self._readable(task, torch.arange(min(4, len(task.train))))
+        self.strategy.check(few, self.sequence.active(task, 1))
 
     def _evaluate(self, after_task: int, seen: int) -> None:
         for split in ("test", "validation"):

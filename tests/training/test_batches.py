@@ -6,7 +6,7 @@ import torch
 from cl_fisher.benchmark.permuted import permuted
 from cl_fisher.benchmark.task import Scenario
 from cl_fisher.dataset.digits import digits
-from cl_fisher.training.batches import LoaderSettings, MemoryBatches, reading_batches, training_batches
+from cl_fisher.training.batches import LoaderSettings, MemoryBatches, ReadingBatches, training_batches
 
 
 def parts():
@@ -59,11 +59,11 @@ def test_auto_goes_by_size(settings, in_memory):
 
 def test_reading_batches():
     examples = parts()[0]
-    batches = list(reading_batches(examples))
+    batches = list(ReadingBatches(examples))
     assert [len(t) for _, t, _ in batches] == [500, 500, len(examples) - 1000]
     assert torch.equal(torch.cat([i for i, _, _ in batches]), examples.inputs(torch.arange(len(examples))))
     some = torch.tensor([7, 3])
-    ((inputs, targets, index),) = reading_batches(examples, some)
+    ((inputs, targets, index),) = ReadingBatches(examples, some)
     assert torch.equal(inputs, examples.inputs(some))
     assert torch.equal(targets, examples.targets[some])
     assert torch.equal(index, some)

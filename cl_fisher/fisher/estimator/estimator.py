@@ -14,9 +14,16 @@ class Estimator(ABC):
     An estimator never sees parameters, and a structure never sees labels: so every pair of the two works.
     """
 
+    batch: int | None = None
+    """If not None: so many examples share one column, their gradients are summed before they are squared."""
+
     @abstractmethod
     def columns(self, likelihood: Likelihood, outputs: Tensor, targets: Tensor, draws: Draws) -> Tensor:
         """Cotangents [V, N, C] for outputs [N, C] (active classes only, no graph) and targets [N].
 
         `draws` is all the randomness that an estimator may use: it belongs to the examples, not to the batch.
         """
+
+    def together(self, columns: Tensor) -> Tensor:
+        """One cotangent [N, C] of columns [V, N, C] for all examples of a group together, if there is `batch`."""
+        raise NotImplementedError(type(self).__name__)

@@ -9,9 +9,9 @@ from cl_fisher.fisher.rule.rule import CHUNK_BYTES, Rule, stacked
 class LinearRule(Rule):
     """y = x W^T + b, x of [N, K] or [N, positions..., K]."""
 
-    def covers(self, module: nn.Module, inputs: Tensor) -> bool:
-        """Any input with the examples in its first dimension."""
-        return type(module) is nn.Linear and inputs.dim() >= 2
+    def covers(self, module: nn.Module, inputs: Tensor) -> bool:  # noqa: ARG002
+        """Vectors or sequences of them."""
+        return inputs.dim() >= 2
 
     def gradient(self, module: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
         """G^T X and the sum of G."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_fisher.fisher.rule.layout import Layout
+
 CHUNK_BYTES = 8 * 2**20
 """Of per-example weight gradients at a time: squaring them is memory-bound, so stay near the cache."""
 
@@ -60,19 +62,34 @@ class Rule(ABC):
         return None
 
 
-@dataclass(frozen=True)
-class LayerUse:
+@dataclass(frozen=True, eq=False)
+class Call:
     """One call of a layer in a forward pass."""
 
     names: Mapping[str, str]
-    """The module's own trainable parameters -> their names in the model."""
-    module: nn.Module
+    """The layer's own trainable parameters -> their names in the model."""
+    module: Any
+    """The layer: a module, or what stands for one in a functional call."""
     rule: Rule
     inputs: Tensor
-    shape: tuple[int, ...]
+    shape: torch.Size
     """Of its output."""
     edge: Any
     """The gradient edge of its output (not the tensor: a later in-place operation would turn it into another)."""
+    layout: Layout
+
+
+@dataclass(frozen=True, eq=False)
+class LayerUse:
+    """All calls of a layer in a forward pass, as one."""
+
+    names: Mapping[str, str]
+    """The layer's own trainable parameters -> their names in the model."""
+    module: Any
+    rule: Rule
+    inputs: Tensor
+    """Examples first."""
+    calls: tuple[Call, ...]
 
 
 def stacked(tensors: list[Tensor]) -> Tensor:

@@ -168,6 +168,8 @@ class DiagonalAccumulator(Accumulator):
 class DiagonalStructure(Structure):
     """Keep the diagonal (Kirkpatrick et al. 2017, eq. 3)."""
 
+    takes_groups = True
+
     def accumulator(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> DiagonalAccumulator:  # noqa: ARG002
         """Zeros for every parameter."""
         return DiagonalAccumulator(parameters)

@@ -15,6 +15,8 @@ class Accumulator(ABC):
 
     reads: ClassVar[bool] = True
     """Whether gradients are wanted at all."""
+    keeps_data: ClassVar[bool] = False
+    """Whether it wants the batches themselves, by `add_batch`, instead of gradients."""
     joint: ClassVar[bool] = False
     """Whether the gradients of all parameters of an example must come together, by `add_gradients`."""
 
@@ -32,15 +34,15 @@ class Accumulator(ABC):
         """
         raise NotImplementedError(type(self).__name__)
 
-    @abstractmethod
     def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
         """Per-example gradients [V, n, *shape], for a part of the batch and of the columns.
 
         Of all parameters together if `joint`, else of those that no layer use covers, some at a time.
         """
+        raise NotImplementedError(type(self).__name__)
 
     def add_batch(self, inputs: Any, columns: Tensor) -> None:  # noqa: B027
-        """The batch itself and its cotangents [V, N, C], for who does not want gradients but keeps data."""
+        """The batch itself and its cotangents [V, N, C], some of the columns at a time."""
 
     def sums(self) -> list[Tensor]:
         """What adds up over processes: reduced in place before `next_pass` and `finish`."""
@@ -57,6 +59,9 @@ class Accumulator(ABC):
 
 class Structure(ABC):
     """A choice of what to keep of the Fisher."""
+
+    takes_groups: ClassVar[bool] = False
+    """Whether gradients of whole groups of examples can stand in for those of examples (`batched_empirical`)."""
 
     @abstractmethod
     def accumulator(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Accumulator:
