@@ -34,7 +34,8 @@ def extra(case: Case, method: Method, size: int) -> float | str:
     """MiB over two batches, or why not. The fork server has imported everything before."""
     if sys.platform != "linux":
         return "memory is measured on Linux only"
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the fork server is not told sys.path
+    # the fork server is not told sys.path, and would look into the current folder first
+    os.environ |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONSAFEPATH": "1"}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fisher_cost.memory"])
     try:

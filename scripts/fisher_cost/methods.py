@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cl_fisher.error import InputError
 from cl_fisher.fisher import FisherMatrix, estimate_fisher
 from cl_fisher.fisher.estimate import STRUCTURES
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
 from cl_fisher.fisher.estimator.signs import Signs
 from cl_fisher.fisher.estimator.stratified import Stratified
+from cl_fisher.fisher.structure.structure import Structure
 
 Run = Callable[[nn.Module, Tensor, Tensor, int], Tensor | None]
 """(model, inputs, targets, batch size) -> the diagonal [P], or None where the result is not a diagonal."""
@@ -58,7 +58,7 @@ def training_step(model: nn.Module, inputs: Tensor, targets: Tensor, size: int) 
 
 
 def _estimate(
-    model: nn.Module, inputs: Tensor, targets: Tensor, size: int, estimator: Estimator | str, structure: str
+    model: nn.Module, inputs: Tensor, targets: Tensor, size: int, estimator: Estimator | str, structure: Structure | str
 ) -> FisherMatrix:
     batches = list(zip(inputs.split(size), targets.split(size), strict=True))
     return estimate_fisher(model, batches, "categorical", estimator, structure)
@@ -69,18 +69,13 @@ def _diagonal(estimator: Estimator | str, model: nn.Module, inputs: Tensor, targ
     return torch.cat([entries[name].flatten() for name, _ in model.named_parameters()])
 
 
-def _kronecker(structures: tuple[str, ...], model: nn.Module, inputs: Tensor, targets: Tensor, size: int) -> None:
-    """The first of the structures that takes this model: layers without Kronecker factors need a mixed one."""
-    refusal = f"no structure {structures[0]}"
-    for structure in structures:
-        if structure in STRUCTURES:
-            try:
-                _estimate(model, inputs, targets, size, MonteCarlo(1), structure)
-            except InputError as error:
-                refusal = str(error)
-            else:
-                return
-    raise UnavailableError(refusal)
+def _kronecker(structure: str, model: nn.Module, inputs: Tensor, targets: Tensor, size: int) -> None:
+    """With one draw; networks with other layers than these two keep the diagonal of the others."""
+    choice: str | Structure = structure
+    own = [m for m in model.modules() if any(True for _ in m.parameters(recurse=False))]
+    if not all(type(m) in (nn.Linear, nn.Conv2d) for m in own):
+        choice = STRUCTURES["mixed"](structure)
+    _estimate(model, inputs, targets, size, MonteCarlo(1), choice)
 
 
 OURS = [
@@ -89,6 +84,6 @@ OURS = [
     Method("cl_fisher", "signs", partial(_diagonal, Signs(1))),
     Method("cl_fisher", "stratified", partial(_diagonal, Stratified(3))),
     Method("cl_fisher", "exact", partial(_diagonal, "exact")),
-    Method("cl_fisher", "kfac", partial(_kronecker, ("kronecker", "mixed"))),
-    Method("cl_fisher", "ekfac", partial(_kronecker, ("ekfac",))),
+    Method("cl_fisher", "kfac", partial(_kronecker, "kronecker")),
+    Method("cl_fisher", "ekfac", partial(_kronecker, "ekfac")),
 ]
