@@ -39,7 +39,7 @@ def reason(error: Exception) -> str:
         return "out of memory"
     if isinstance(error, ImportError):
         return f"not installed: {error.name}"
-    return text[0] if isinstance(error, UnavailableError) else f"{type(error).__name__}: {text[0]}"
+    return text[0] if isinstance(error, UnavailableError) else f"{type(error).__name__}: {text[0]}".removesuffix(": ")
 
 
 class Clock:

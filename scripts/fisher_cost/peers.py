@@ -79,6 +79,8 @@ def _backpack(what: str, model: nn.Module, inputs: Tensor, targets: Tensor, size
         with backpack(extension):
             loss(model(x), y).backward()
         for name, p in model.named_parameters():
+            if not hasattr(p, extension.savefield):
+                raise UnavailableError(f"leaves out {name} without a word")
             value = getattr(p, extension.savefield)
             delattr(p, extension.savefield)
             if what == "kfac":
