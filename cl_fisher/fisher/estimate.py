@@ -22,7 +22,11 @@ from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.processes import Processes
 from cl_fisher.fisher.progress import Bar, Progress
+from cl_fisher.fisher.structure.block_diagonal import BlockDiagonalStructure
+from cl_fisher.fisher.structure.dense import DenseStructure
 from cl_fisher.fisher.structure.diagonal import DiagonalStructure
+from cl_fisher.fisher.structure.identity import IdentityStructure
+from cl_fisher.fisher.structure.low_rank import LowRankStructure
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.together import check_together
@@ -36,7 +40,13 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
     "empirical": Empirical,
     "argmax": Argmax,
 }
-STRUCTURES: Mapping[str, type[Structure]] = {"diagonal": DiagonalStructure}
+STRUCTURES: Mapping[str, type[Structure]] = {
+    "diagonal": DiagonalStructure,
+    "identity": IdentityStructure,
+    "dense": DenseStructure,
+    "block_diagonal": BlockDiagonalStructure,
+    "low_rank": LowRankStructure,
+}
 
 _BYTES = 2**30  # that a piece of a batch may take
 

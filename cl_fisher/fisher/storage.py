@@ -10,11 +10,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.structure.dense import Dense
 from cl_fisher.fisher.structure.diagonal import Diagonal
 from cl_fisher.fisher.structure.direct_sum import DirectSum
+from cl_fisher.fisher.structure.low_rank import LowRank
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 
-MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in (Diagonal, DirectSum)}
+MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in (Dense, Diagonal, DirectSum, LowRank)}
 
 
 def load_fisher(path: str | Path) -> FisherMatrix:

@@ -68,19 +68,29 @@ class EWC(Strategy):
         """The penalty at the current weights."""
         return 0.5 * self.strength * self.quadratic.value(self.model)
 
-    def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
-        """Add the penalty of a finished task, from its batches (see `estimate_fisher`) and its active classes."""
-        fisher = self._estimate(self.model, batches, classes=classes)
+    def consolidate(
+        self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None, distributed: bool = False
+    ) -> FisherMatrix:
+        """Add the penalty of a finished task, from its batches (see `estimate_fisher`) and its active classes.
+
+        With `distributed`, each process of torch.distributed gives its own share of the batches.
+        """
+        fisher = self._estimate(self.model, batches, classes=classes, distributed=distributed)
         self.quadratic.add(fisher, self.model)
         return fisher
 
-    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:
-        """Estimate once, and forget it."""
-        self._estimate(self.model, batches, classes=classes)
+    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
+        """Estimate once, and leave it at that."""
+        return self._estimate(self.model, batches, classes=classes)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of sum_t F_t."""
         return self.quadratic.largest_eigenvalue()
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the penalty."""
+        return self.quadratic.bytes
 
     def state_dict(self) -> dict[str, Any]:
         """The collapsed penalty."""

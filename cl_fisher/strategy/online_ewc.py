@@ -70,19 +70,26 @@ class OnlineEWC(Strategy):
         """The penalty at the current weights."""
         return 0.5 * self.strength * self.quadratic.value(self.model)
 
-    def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
-        """Move the penalty to the weights now, with precision gamma * old + the Fisher of these batches."""
-        fisher = self._estimate(self.model, batches, classes=classes)
+    def consolidate(
+        self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None, distributed: bool = False
+    ) -> FisherMatrix:
+        """Move the penalty to the weights now, with precision gamma * old + the Fisher of these batches; see `EWC`."""
+        fisher = self._estimate(self.model, batches, classes=classes, distributed=distributed)
         self.quadratic.move(fisher, self.model, self.gamma)
         return fisher
 
-    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:
-        """Estimate once, and forget it."""
-        self._estimate(self.model, batches, classes=classes)
+    def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
+        """Estimate once, and leave it at that."""
+        return self._estimate(self.model, batches, classes=classes)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of P."""
         return self.quadratic.largest_eigenvalue()
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the penalty."""
+        return self.quadratic.bytes
 
     def state_dict(self) -> dict[str, Any]:
         """The penalty."""

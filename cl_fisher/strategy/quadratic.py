@@ -99,6 +99,12 @@ class QuadraticPenalty:
         """Of the precision; 0.0 before the first task."""
         return 0.0 if self.precision is None else self.precision.largest_eigenvalue()
 
+    @property
+    def bytes(self) -> int:
+        """Memory held."""
+        kept = 0 if self.precision is None else self.precision.bytes
+        return kept + sum(t.numel() * t.element_size() for t in [*self.centre.values(), *self.linear.values()])
+
     def _check_alive(self) -> None:
         if self._alive is None:
             assert self.precision is not None

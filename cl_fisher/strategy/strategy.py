@@ -1,10 +1,10 @@
 """What a strategy is: a handful of hooks around the training of one task after the other."""
 
 from abc import ABC
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from cl_fisher.fisher import FisherMatrix
 
@@ -40,16 +40,22 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
         """Take note of a finished task: its training batches and active classes. Returns the task's Fisher, if any."""
         return None
 
-    def check(  # noqa: B027
+    def check(
         self,
-        batches: Iterable[Sequence[Any]],
-        classes: Sequence[int] | None = None,
-    ) -> None:
-        """Raise `InputError` if `consolidate` would on batches like these few; change nothing."""
+        batches: Iterable[Sequence[Any]],  # noqa: ARG002
+        classes: Sequence[int] | None = None,  # noqa: ARG002
+    ) -> FisherMatrix | None:
+        """Raise `InputError` if `consolidate` would on batches like these few; change nothing. Returns their Fisher."""
+        return None
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue (or a bound of it) of what the penalty sums up, strength not included; 0.0 without one."""
         return 0.0
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory that the strategy holds beside the model."""
+        return bytes_of(self.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """All state, as tensors and plain containers."""
@@ -57,3 +63,12 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Undo `state_dict`."""
+
+
+def bytes_of(state: Any) -> int:
+    """The bytes of all tensors in plain containers."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, Mapping):
+        return sum(map(bytes_of, state.values()))
+    return sum(map(bytes_of, state)) if isinstance(state, (list, tuple)) else 0

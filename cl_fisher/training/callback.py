@@ -1,7 +1,7 @@
 """EWC inside an existing Lightning project."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,6 +18,9 @@ class EWCCallback(pl.Callback):
     Works with `lightning.pytorch` and with `pytorch_lightning`. Keep one callback for all tasks and give it to each
     task's Trainer (a new Trainer per task: a second fit on the same one takes no steps). The module's forward must map
     the inputs of a training batch, its first element, to logits [N, C]; targets are its second element.
+
+    With several processes (DDP) each consolidates the batches that it was given, and all get the Fisher of them
+    together; a sampler that repeats examples to fill up the last batches makes these count twice.
 
     The penalty's gradient is added once per optimizer step, before clipping. The penalty is logged as `ewc_penalty`.
     The callback's state is part of Lightning's checkpoints. A checkpoint that is written during a fit holds the tasks
@@ -40,8 +43,6 @@ class EWCCallback(pl.Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
         """Bind to the module: on a later fit the same network, or one with parameters of the same names."""
-        if trainer.world_size > 1:
-            raise InputError("EWCCallback: one device only so far; each process would consolidate its own share")
         self.ewc.model = pl_module
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
@@ -66,10 +67,15 @@ class EWCCallback(pl.Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Consolidate the task on the batches that it was trained on, unless the fit was cut short."""
         if not trainer.interrupted:
-            self.ewc.consolidate(self._batches(trainer, pl_module), classes=self.classes)
+            batches = self._batches(trainer, pl_module)
+            self.ewc.consolidate(batches, classes=self.classes, distributed=trainer.world_size > 1)
 
-    def _batches(self, trainer: Any, module: Any) -> Iterator[Any]:
-        """One epoch of what training_step was given, through the same hooks; no more than was trained on."""
+    def _batches(self, trainer: Any, module: Any) -> "Batches":
+        """One epoch of what training_step was given, as often as it is asked for; no more than was trained on."""
+        return Batches(lambda: self._one_epoch(trainer, module))
+
+    def _one_epoch(self, trainer: Any, module: Any) -> Iterator[Any]:
+        """Through the same hooks as in training."""
         n = min(trainer.num_training_batches, self._n_batches)
         for batch in itertools.islice(trainer.train_dataloader, int(n)):
             converted = trainer.precision_plugin.convert_input(batch)
@@ -83,3 +89,13 @@ class EWCCallback(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Undo `state_dict`."""
         self.ewc.load_state_dict(state_dict)
+
+
+class Batches:
+    """What can be read again and again."""
+
+    def __init__(self, read: Callable[[], Iterator[Any]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._read()

@@ -209,7 +209,12 @@ class Stream:
         """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples."""
         task = self.sequence.tasks[0]
         few = self._readable(task, torch.arange(min(4, len(task.train))))
-        self.strategy.check(few, self.sequence.active(task, 1))
+        fisher = self.strategy.check(few, self.sequence.active(task, 1))
+        if fisher is not None and self.settings.checkpoint != "none":
+            try:
+                fisher.tensors()
+            except InputError as error:
+                raise InputError(f"{error}; checkpoint=none runs without storing anything") from error
 
     def _evaluate(self, after_task: int, seen: int) -> None:
         for split in ("test", "validation"):
@@ -240,7 +245,7 @@ class Stream:
             "global_step": self.global_step,
             "seconds": {key: round(value, 3) for key, value in self.ledger.seconds.items()},
             "peak_memory_bytes": peak_memory_bytes(),
-            "state_bytes": _bytes(self.strategy.state_dict()),
+            "state_bytes": self.strategy.state_bytes,
             "started": self._started,
             "versions": self._versions,
         }
@@ -280,11 +285,3 @@ def options_of(group: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise InputError(f"{group}: {str(error).strip().splitlines()[0]}") from error
-
-
-def _bytes(state: Any) -> int:
-    if isinstance(state, torch.Tensor):
-        return state.numel() * state.element_size()
-    if isinstance(state, dict):
-        return sum(map(_bytes, state.values()))
-    return 0

@@ -2,6 +2,9 @@
 
 import copy
 import importlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -159,7 +162,7 @@ def test_consolidated_on_what_was_trained_on(package):
     pl = importlib.import_module(package)
     module, callback = project(pl), EWCCallback()
     seen, plain = [], callback.ewc.consolidate
-    callback.ewc.consolidate = lambda batches, classes: plain(seen.append(list(batches)) or seen[-1], classes)
+    callback.ewc.consolidate = lambda batches, **options: plain(seen.append(list(batches)) or seen[-1], **options)
     module.on_after_batch_transfer = lambda batch, _: (batch[0] * 10, batch[1])
     fit(pl, module, callback, 0, limit_train_batches=2)
     assert len(seen[0]) == 2
@@ -244,3 +247,22 @@ def test_precision_of_the_trainer_is_kept_to(package):
     module, callback = project(pl), EWCCallback()
     fit(pl, module, callback, 0, precision="64-true")
     assert callback.ewc.quadratic.centre["net.0.weight"].dtype == torch.float64
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_fisher_of_one():
+    """DDP starts the script again for its second process."""
+    script = Path(__file__).with_name("two_processes.py")
+
+    def result(devices, rate):
+        done = subprocess.run(
+            [sys.executable, str(script), str(devices), str(rate)], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+        return [float(word) for word in line.split()[1:]]
+
+    alone, both = result(1, 0.0), result(2, 0.0)  # the weights stay the same
+    assert alone[1] == both[1] == 40
+    assert both[0] == pytest.approx(alone[0], rel=1e-5)
+    assert result(2, 0.1)[2] > 0

@@ -90,10 +90,18 @@ class DirectSum(FisherMatrix):
 
     def merged(self, other: Self) -> Self:
         """Block by block; the error is that of the whole."""
-        blocks = self._combined(other, lambda a, b: a.merged(b))
-        squares = math.fsum((block.info.get("merge_error", 0.0) * block.norm()) ** 2 for block in blocks)
-        norm = math.sqrt(math.fsum(block.norm() ** 2 for block in blocks))
-        error = {"merge_error": math.sqrt(squares) / norm} if squares > 0 else {}
+        lost, exact = [0.0], []
+
+        def merge(a: FisherMatrix, b: FisherMatrix) -> FisherMatrix:
+            kept = a.merged(b)
+            if error := kept.info.get("merge_error", 0.0):
+                exact.append((a + b).norm())
+                lost.append(error * exact[-1])
+            return kept
+
+        blocks = self._combined(other, merge)
+        exact += [block.norm() for block in blocks if not block.info.get("merge_error", 0.0)]
+        error = {"merge_error": math.hypot(*lost) / math.hypot(*exact)} if any(lost) else {}
         return self._with(blocks, dict(self.info) | error)
 
     def __mul__(self, factor: float) -> Self:
