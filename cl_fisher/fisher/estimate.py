@@ -2,14 +2,16 @@
 
 import copy
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from cl_fisher.bounds import Count, Index, checked
+from cl_fisher.bounds import Count, Index, UnitInterval, checked
 from cl_fisher.error import InputError
-from cl_fisher.fisher.batches import Batch, read, regrouped
+from cl_fisher.fisher.check import self_check
 from cl_fisher.fisher.estimator.argmax import Argmax
 from cl_fisher.fisher.estimator.empirical import Empirical
 from cl_fisher.fisher.estimator.estimator import Estimator
@@ -17,20 +19,23 @@ from cl_fisher.fisher.estimator.exact import Exact
 from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
 from cl_fisher.fisher.estimator.signs import Signs
 from cl_fisher.fisher.estimator.stratified import Stratified
-from cl_fisher.fisher.importance import Importance
+from cl_fisher.fisher.fingerprint import fingerprint
 from cl_fisher.fisher.likelihood import LIKELIHOODS, Likelihood
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.processes import Processes
 from cl_fisher.fisher.progress import Bar, Progress
+from cl_fisher.fisher.stream import Stream
 from cl_fisher.fisher.structure.block_diagonal import BlockDiagonalStructure
 from cl_fisher.fisher.structure.dense import DenseStructure
 from cl_fisher.fisher.structure.diagonal import DiagonalStructure
 from cl_fisher.fisher.structure.identity import IdentityStructure
+from cl_fisher.fisher.structure.implicit import ImplicitStructure
 from cl_fisher.fisher.structure.low_rank import LowRankStructure
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.together import check_together
 from cl_fisher.fisher.undisturbed import undisturbed
+from cl_fisher.fisher.watch import Watch
 
 ESTIMATORS: Mapping[str, type[Estimator]] = {
     "exact": Exact,
@@ -43,6 +48,7 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
 STRUCTURES: Mapping[str, type[Structure]] = {
     "diagonal": DiagonalStructure,
     "identity": IdentityStructure,
+    "implicit": ImplicitStructure,
     "dense": DenseStructure,
     "block_diagonal": BlockDiagonalStructure,
     "low_rank": LowRankStructure,
@@ -63,6 +69,9 @@ def estimate_fisher(
     samples: Count | None = None,
     sampling: str = "uniform",
     seed: Index = 0,
+    standard_error: bool = False,
+    until: UnitInterval | None = None,
+    check: bool = False,
     distributed: bool = False,
     progress: bool | Progress = False,
 ) -> FisherMatrix:
@@ -84,6 +93,11 @@ def estimate_fisher(
         sampling: "uniform": examples are taken as they come until there are `samples`, so shuffle them; "importance":
             of all examples `samples` are drawn, by how uncertain the network is about them (see `Importance`).
         seed: of what an estimator draws, with the examples' indices (else their positions in the stream).
+        standard_error: also tell the standard error of each entry of the diagonal, `F.standard_error`, and
+            `F.info["relative_error"]`, the root of the sum of their squares over the norm of the diagonal (see
+            `Precision`). For another structure than `diagonal` the diagonal is estimated beside it.
+        until: stop reading once that relative error is reached, such as 0.05; shuffle the examples.
+        check: compare the estimate on a few examples with plain autograd: `F.info["check"]` (see `self_check`).
         distributed: each process of torch.distributed has its own share of the examples (`samples` of them), and all
             get the Fisher of them together. Without indices, position i of process r counts as i * processes + r.
         progress: True for a bar on standard error, or a function of (examples done, all or None).
@@ -106,98 +120,68 @@ def estimate_fisher(
         sampling,
         samples,
     )
+    if (standard_error or until is not None) and (distributed or sampling == "importance"):
+        raise InputError("standard_error and until are for examples of equal weight, drawn uniformly, in one process")
     processes = Processes(distributed)
     with undisturbed(model):
         model = _precise(model)
         trainable = _trainable(model)
         accumulator = structure_.accumulator(model, trainable)
         question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
-        stream = _Stream(batches, question, samples, sampling, processes, _reporter(progress))
+        stream = Stream(batches, question, samples, sampling, processes, _reporter(progress))
+        watch = None if until is None and not standard_error else Watch(accumulator, trainable, until)
         if accumulator.reads:
-            _run(stream, Pass(question, [accumulator]), accumulator, processes)
-        info = {
-            "estimator": _name(estimator_, ESTIMATORS),
-            "structure": _name(structure_, STRUCTURES),
-            "likelihood": _name(likelihood_, LIKELIHOODS),
-            "samples": stream.n_looked_at,
-            "sampling": sampling,
-            "seed": seed,
-        }
-        return accumulator.finish(stream.n_examples, info)
+            _run(stream, question, accumulator, watch, processes)
+    info: dict[str, Any] = {
+        "estimator": _name(estimator_, ESTIMATORS),
+        "structure": _name(structure_, STRUCTURES),
+        "likelihood": _name(likelihood_, LIKELIHOODS),
+        "options": _options(estimator=estimator_, structure=structure_, likelihood=likelihood_),
+        "classes": question.classes,
+        "samples": stream.n_looked_at,
+        "sampling": sampling,
+        "seed": seed,
+        "dtype": str(next(iter(trainable.values())).dtype).removeprefix("torch."),
+        "model": fingerprint(model),
+    }
+    if watch is not None:
+        info["relative_error"] = watch.precision.relative_error()
+    fisher = accumulator.finish(stream.n_examples, info)
+    if watch is not None:
+        fisher = replace(fisher, standard_error=watch.standard_error(trainable))
+    if check and stream.first is not None:
+        again = partial(estimate_fisher, likelihood=likelihood_, estimator=estimator_, structure=structure_, seed=seed)
+        found = self_check(model, stream.first, fisher, again, likelihood_, question.classes)
+        fisher = replace(fisher, info=dict(fisher.info) | {"check": found})
+    return fisher
 
 
-class _Stream:
-    """The examples to look at, as often as they are asked for."""
-
-    def __init__(
-        self,
-        batches: Iterable[Sequence[Any]],
-        question: Question,
-        samples: int | None,
-        sampling: str,
-        processes: Processes,
-        report: Progress,
-    ) -> None:
-        self._batches, self._question, self._processes, self._report = batches, question, processes, report
-        self._samples = samples if sampling == "uniform" else None
-        self._readings = 0
-        self.n_examples = 0.0
-        self.n_looked_at = 0
-        self._importance: Importance | None = None
-        if sampling == "importance":
-            assert samples is not None
-            self._importance = Importance(question, self._read(), samples, processes)
-
-    def feed(self, work: Pass) -> None:
-        """One pass; afterwards `n_examples` is what sums are to be divided by, over all processes."""
-        total = self._total()
-        looked_at, counted = 0, 0
-        for batch in self._chosen():
-            counted += work.add(batch)
-            looked_at += len(batch)
-            self._report(looked_at, total)
-        if total is None or looked_at < total:
-            self._report(looked_at, looked_at)
-        self.n_looked_at = int(self._processes.total(looked_at))
-        self.n_examples = self._processes.total(counted)
-        if self.n_examples == 0:
-            raise InputError("the Fisher was asked for over no examples at all: `batches` is empty or used up")
-        if self._importance is not None:
-            self.n_examples = self._importance.n_examples
-
-    def _chosen(self) -> Iterator[Batch]:
-        read_now = self._read()
-        if self._importance is not None:
-            return self._importance.chosen(read_now)
-        size = self._question.estimator.batch
-        return read_now if size is None else regrouped(read_now, size)
-
-    def _read(self) -> Iterator[Batch]:
-        self._readings += 1
-        if self._readings > 1 and isinstance(self._batches, Iterator):
-            raise InputError(
-                "the examples are needed twice (importance sampling, ekfac), but `batches` is an iterator that is used "
-                "up by one reading: give a list or a DataLoader"
-            )
-        like = next(iter(self._question.trainable.values()))
-        return read(self._batches, like, self._samples, self._processes.rank, self._processes.count)
-
-    def _total(self) -> int | None:
-        """How many examples there will be, if that can be told."""
-        dataset = getattr(self._batches, "dataset", None)
-        n = len(dataset) if isinstance(dataset, Sized) else None
-        if isinstance(self._batches, Sequence):
-            n = sum(len(batch[1]) for batch in self._batches if len(batch) > 1)
-        return n if n is None or self._samples is None else min(n, self._samples)
-
-
-def _run(stream: _Stream, work: Pass, accumulator: Accumulator, processes: Processes) -> None:
-    """As many passes as the accumulator wants."""
-    while True:
-        stream.feed(work)
+def _run(
+    stream: Stream, question: Question, accumulator: Accumulator, watch: Watch | None, processes: Processes
+) -> None:
+    """As many passes as the accumulator wants; the first one is watched."""
+    if watch is not None:
+        stream.feed(Pass(question, watch.accumulators), watch.enough)
+    else:
+        stream.feed(Pass(question, [accumulator]), None)
+    work = Pass(question, [accumulator])
+    processes.add_up_(accumulator.sums())
+    while accumulator.next_pass(stream.n_examples):
+        stream.feed(work, None)
         processes.add_up_(accumulator.sums())
-        if not accumulator.next_pass(stream.n_examples):
-            return
+
+
+def _options(**parts: object) -> dict[str, dict[str, Any]]:
+    """The options that the parts were made with, where they have any that can be written down."""
+    written = {
+        part: {
+            name: value
+            for name, value in vars(thing).items()
+            if not name.startswith("_") and isinstance(value, (bool, int, float, str, type(None)))
+        }
+        for part, thing in parts.items()
+    }
+    return {part: options for part, options in written.items() if options}
 
 
 def _reporter(progress: bool | Progress) -> Progress:

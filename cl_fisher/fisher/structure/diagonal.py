@@ -156,6 +156,11 @@ class DiagonalAccumulator(Accumulator):
         for name, g in gradients.items():
             self._sum[name] += _wide(g.square().sum((0, 1)))
 
+    @property
+    def totals(self) -> Mapping[str, Tensor]:
+        """The sums of squares so far, float64."""
+        return self._sum
+
     def sums(self) -> list[Tensor]:
         """The sums of squares."""
         return list(self._sum.values())

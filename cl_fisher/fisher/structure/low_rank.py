@@ -19,7 +19,7 @@ from cl_fisher.fisher.structure.structure import Accumulator, Structure
 
 @dataclass(frozen=True, eq=False)
 class LowRank(FisherMatrix):
-    """V^T V; all operations are exact for it, by the singular value decomposition of V, made when first needed."""
+    """V^T V; all operations are exact for it, and need no larger decomposition than that of V V^T, [R, R]."""
 
     kind: ClassVar[str] = "low_rank"
     factor: Tensor
@@ -29,9 +29,7 @@ class LowRank(FisherMatrix):
 
     @cached_property
     def _decomposition(self) -> tuple[Tensor, Tensor]:
-        """The largest eigenvalues [K] of V^T V, descending, and eigenvectors [K, P], K = min(R, P), in float64."""
-        _, values, vectors = torch.linalg.svd(_wide(self.factor), full_matrices=False)
-        return values.square(), vectors
+        return decomposed(_wide(self.factor))
 
     def mv(self, vector: Parameters) -> dict[str, Tensor]:
         """V^T (V v)."""
@@ -42,12 +40,11 @@ class LowRank(FisherMatrix):
         return (self.factor @ self._flat(delta)).square().sum()
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
-        """By the identity of Woodbury, which is plain in the eigenbasis."""
+        """(v - V^T (V V^T + damping I)^-1 V v) / damping: the identity of Woodbury."""
         values, vectors = self._decomposition
-        v = _wide(self.coordinates.flat(vector))
-        within = vectors @ v
-        solved = (v - within @ vectors) / damping + (within / (values + damping)) @ vectors
-        return self.coordinates.named(solved.to(self.factor))
+        factor, v = _wide(self.factor), _wide(self.coordinates.flat(vector))
+        within = vectors @ ((vectors.T @ (factor @ v)) / (values + damping))
+        return self.coordinates.named(((v - within @ factor) / damping).to(self.factor))
 
     def diagonal(self) -> dict[str, Tensor]:
         """Sums of squares of the columns of V."""
@@ -69,18 +66,20 @@ class LowRank(FisherMatrix):
 
     def eigenvalues(self) -> Tensor:
         """In float64, zeros included."""
-        values = self._decomposition[0]
-        return torch.cat([values, values.new_zeros(self.coordinates.size - len(values))])
+        values, size = self._decomposition[0], self.coordinates.size
+        return torch.cat([values[:size], values.new_zeros(max(0, size - len(values)))])
 
     def sample(self, n: int, damping: float, seed: int = 0) -> dict[str, Tensor]:
-        """Normal draws over sqrt(damping), shortened along the eigenvectors."""
+        """Normal draws z times the root of the inverse: z / sqrt(d) - V^T W f(L) W^T V z, with V V^T = W L W^T.
+
+        f(l) = (1 / sqrt(d) - 1 / sqrt(l + d)) / l, without the difference and without dividing by l.
+        """
         values, vectors = self._decomposition
         generator = torch.Generator().manual_seed(seed)
         normal = torch.randn(n, self.coordinates.size, generator=generator, dtype=torch.float64).to(values.device)
-        shorter = (values + damping).rsqrt() - damping**-0.5
-        return self.coordinates.named(
-            (normal * damping**-0.5 + ((normal @ vectors.T) * shorter) @ vectors).to(self.factor)
-        )
+        root, roots, factor = math.sqrt(damping), (values + damping).sqrt(), _wide(self.factor)
+        less = ((normal @ factor.T) @ vectors) / (root * roots * (root + roots))
+        return self.coordinates.named((normal / root - (less @ vectors.T) @ factor).to(self.factor))
 
     def shapes(self) -> dict[str, torch.Size]:
         """Of all parameters."""
@@ -99,7 +98,7 @@ class LowRank(FisherMatrix):
         """The sum with its largest eigenvalues only (its best approximation: Eckart and Young 1936)."""
         both = self + other
         values, vectors = both._decomposition
-        factor = (values[: both.rank].sqrt()[:, None] * vectors[: both.rank]).to(self.factor).contiguous()
+        factor = (vectors[:, : both.rank].T @ _wide(both.factor)).to(self.factor)
         return self._with(factor, both.rank)._having_lost(both._lost() + values[both.rank :].norm().item())
 
     def __mul__(self, factor: float) -> Self:
@@ -207,8 +206,17 @@ def nystrom(sketch: Tensor, probes: Tensor, rank: int, dtype: torch.dtype) -> Te
     values, vectors = torch.linalg.eigh((core + core.T) / 2)
     noise = torch.finfo(dtype).eps * len(values) * float(values[-1].clamp(min=0))
     scale = torch.where(values > noise, values.clamp(min=torch.finfo(values.dtype).tiny).rsqrt(), 0.0)
-    _, roots, directions = torch.linalg.svd((sketch @ (vectors * scale)).T, full_matrices=False)
-    return roots[:rank, None] * directions[:rank]
+    factor = (vectors * scale).T @ sketch.T
+    return decomposed(factor)[1][:, :rank].T @ factor
+
+
+def decomposed(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [R] of V V^T, descending, and its eigenvectors W in columns: V^T V has the same ones, else zeros.
+
+    The rows of W^T V are orthogonal, so the first of them are the best V with fewer rows.
+    """
+    values, vectors = torch.linalg.eigh(factor @ factor.T)
+    return values.flip(0).clamp(min=0), vectors.flip(1)
 
 
 class LowRankStructure(Structure):

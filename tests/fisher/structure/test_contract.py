@@ -114,8 +114,8 @@ def test_contract(structure, kind, check):
     check(of)
 
 
-SHAPES = {name: torch.Size(shape) for name, shape in {"w": (3, 4), "b": (3,), "s": (), "v": (2, 2, 2)}.items()}
-BLOCKS = (("w", "v"), ("b",), ("s",))
+SHAPES = {name: torch.Size(shape) for name, shape in {"w": (3, 4), "b": (3,), "s": (), "v": (2, 2, 2), "c": (3,)}.items()}
+BLOCKS = (("w", "v"), ("b",), ("s",), ("c",))
 
 
 def of_rank(rank, names, seed):
@@ -134,10 +134,11 @@ def handmade(kind, seed, names=tuple(SHAPES), rank=5):
         return Dense(v.T @ v, coordinates), v.T @ v
     if kind == "low_rank":
         return LowRank(v, coordinates, rank, info={"samples": 3}), v.T @ v
-    kinds = ("low_rank", "dense", "diagonal")
+    kinds = ("low_rank", "dense", "diagonal", "diagonal")
     parts = [handmade(k, seed + i, block, 3) for i, (k, block) in enumerate(zip(kinds, BLOCKS, strict=True))]
-    dense = torch.zeros(24, 24, dtype=torch.float64)
-    where = dict(zip(SHAPES, torch.arange(24).split([s.numel() for s in SHAPES.values()]), strict=True))
+    sizes = [shape.numel() for shape in SHAPES.values()]
+    where = dict(zip(SHAPES, torch.arange(sum(sizes)).split(sizes), strict=True))
+    dense = torch.zeros(sum(sizes), sum(sizes), dtype=torch.float64)
     for block, (_, part) in zip(BLOCKS, parts, strict=True):
         rows = torch.cat([where[n] for n in block])
         dense[rows[:, None], rows] = part

@@ -104,3 +104,14 @@ def test_merging_keeps_the_largest_eigenvalues():
     assert merged.factor.shape == merged.merged(merged).factor.shape
     same = LowRank(a, coordinates, 4).merged(LowRank(a, coordinates, 4))
     assert same.info.get("merge_error", 0.0) < 1e-12
+
+
+def test_batches_order_and_random_state_do_not_matter():
+    """With fewer probes than weights, where the sketch is not exact."""
+    model, x, y = model_and_data(30)
+    few = LowRankStructure(rank=3, oversampling=2)
+    once = estimate_fisher(model, [(x, y)], structure=few).to_dense()
+    torch.manual_seed(7)
+    order = torch.randperm(30)
+    again = estimate_fisher(model, list(zip(x[order].split(8), y.split(8), order.split(8), strict=True)), structure=few)
+    torch.testing.assert_close(again.to_dense(), once, rtol=1e-10, atol=1e-12)
