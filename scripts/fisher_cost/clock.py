@@ -62,7 +62,6 @@ class Clock:
                 timing = timings[method.name]
                 if timing.reason or (turn >= 2 and timing.spent > TOTAL):
                     continue
-                say(f"{method.name}: round {turn + 1} of {rounds}")
                 try:
                     own = self._per_example(method.run, timing.examples, timing.size)
                 except Exception as error:
@@ -70,6 +69,7 @@ class Clock:
                     continue
                 after = self._per_example(plain, n, self._plain)
                 timing.ratios.append(2 * own / (before + after))
+                say(f"{method.name}: {timing.ratios[-1]:.2f} plain passes (round {turn + 1} of {rounds})")
                 timing.spent += own * timing.examples
                 before = after
         return timings
