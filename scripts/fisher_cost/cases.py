@@ -31,7 +31,7 @@ class Case:
     """Over which time is taken."""
     checked: int
     """Over which the error is taken."""
-    sizes: tuple[int, ...] = (64, 128, 256, 512)
+    sizes: tuple[int, ...] = (64, 128, 256, 512, 1024)
     """Batch sizes from which the plain pass and each method take their best."""
     steps: int = 100
     """Of training, so that probabilities are neither uniform nor certain."""
