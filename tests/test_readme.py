@@ -1,5 +1,6 @@
 """README.md and experiments/*/README.md do what they say: every command and every Python block is run."""
 
+import csv
 import os
 import re
 import shlex
@@ -51,6 +52,9 @@ def test_command(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if words[0] == "./scripts/run":
         words = ["cl-fisher", "run", *(words[1:] or ["-m", "strategy=finetune,ewc,joint", "seed=0,1,2"])]
+    if words[:2] == ["./scripts/bench", "fisher"]:
+        quick_bench_fisher(words[2:])
+        return
     if words[0] == "./scripts/bench":
         bench = [sys.executable, str(ROOT / "scripts" / f"bench_{words[1]}.py"), "--rounds", "1", "--images", "6400"]
         done = subprocess.run(bench, capture_output=True, text=True)
@@ -68,6 +72,20 @@ def test_command(words, tmp_path, monkeypatch):
         shorter += [*QUICK, "output_dir=out"]
     assert main(shorter) == 0
     assert shorter[0] != "run" or "--cfg" in shorter or (tmp_path / "out" / "report.html").exists()
+
+
+def quick_bench_fisher(words):
+    """Of all cases the smallest, without other libraries; the language model in its small form."""
+    case = "language" if "language" in words else "mlp"
+    bench = [sys.executable, str(ROOT / "scripts" / "bench_fisher.py"), "--quick", "--case", case, "--out", "costs"]
+    done = subprocess.run(bench, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with open(f"costs/{case}.csv", newline="") as file:
+        rows = {row["estimate"]: row for row in csv.DictReader(file) if row["library"] == "cl_fisher"}
+    assert float(rows["empirical"]["ratio"]) > 0
+    if case == "mlp":
+        assert float(rows["empirical"]["floor"]) == 1.0
+        assert float(rows["exact"]["error"]) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cl_fisher.bounds import Count, Fraction, Index, NonNegative
+from cl_fisher.bounds import Count, Fraction, Index, NonNegative, UnitInterval
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class Fisher:
     structure: Any
     likelihood: Any
     samples: Count | None
+    until: UnitInterval | None
+    check: bool
     sampling: Literal["uniform", "importance"]
 
 

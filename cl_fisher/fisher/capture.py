@@ -40,6 +40,8 @@ class Captured:
     """Layers whose parameters are used by nobody else."""
     tied: list[Call]
     """Calls of different layers that share parameters; all calls of each parameter."""
+    unused: set[str]
+    """Parameters that these outputs do not depend on."""
 
     @property
     def names(self) -> set[str]:
@@ -72,7 +74,7 @@ class Capture:
         seen = [call for call in calls if call.edge.node in nodes]
         found = self._laid_out(_keyed(seen), outputs)
         uses, tied = _grouped(_complete(found, {name: n_uses[id(p)] for name, p in self._trainable.items()}))
-        return Captured(outputs, uses, tied)
+        return Captured(outputs, uses, tied, {name for name, p in self._trainable.items() if not n_uses[id(p)]})
 
     @contextmanager
     def _watched(self, calls: list[Call]) -> Iterator[None]:
@@ -81,7 +83,7 @@ class Capture:
         def note(layer: Any, rule: Rule, weights: Mapping[str, Any], inputs: Any, output: Any) -> None:
             own = {local: self._names[id(p)] for local, p in weights.items() if id(p) in self._names}
             if own and isinstance(output, Tensor) and output.requires_grad:
-                edge = get_gradient_edge(output)
+                edge = get_gradient_edge(_whole(output))
                 calls.append(Call(own, layer, rule, inputs.detach(), output.shape, edge, _undecided))
 
         def after_module(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -97,7 +99,8 @@ class Capture:
 
         with _ONE_AT_A_TIME, ExitStack() as undo:
             for module in self._model.modules():
-                if any(id(p) in self._names for p in module.parameters(recurse=False)):
+                scripted = isinstance(module, torch.jit.ScriptModule)  # takes no hooks
+                if not scripted and any(id(p) in self._names for p in module.parameters(recurse=False)):
                     undo.callback(module.register_forward_hook(after_module).remove)
             original = functional.linear
             undo.callback(setattr, functional, "linear", original)
@@ -116,10 +119,9 @@ class Capture:
 
     def _probed(self, unknown: dict[_Key, Call], known: list[Call], outputs: Tensor) -> list[Call]:
         cotangent = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
-        half = cotangent.clone()
-        half[len(outputs) // 2 :] = 0
         raw = list(unknown.values())
-        chosen = [_unmixed(call, g, len(outputs)) for call, g in zip(raw, _raw(raw, outputs, half), strict=True)]
+        some = [(which, _raw(raw, outputs, _only(cotangent, which))) for which in _groups(len(outputs))]
+        chosen = [_unmixed(c, [(which, g[i]) for which, g in some], len(outputs)) for i, c in enumerate(raw)]
         laid = {key: call for key, call in zip(unknown, chosen, strict=True) if call is not None}
         wrong = self._disagreeing([*known, *laid.values()], outputs, cotangent)
         alive = {
@@ -136,6 +138,8 @@ class Capture:
         return list(laid.values())
 
     def _disagreeing(self, calls: list[Call], outputs: Tensor, cotangent: Tensor) -> set[str]:
+        if not calls:
+            return set()
         names = sorted(names_of(calls))
         weights = [self._trainable[name] for name in names]
         by_autograd = torch.autograd.grad(outputs, weights, cotangent, retain_graph=True, materialize_grads=True)
@@ -144,10 +148,12 @@ class Capture:
             for local, g in call.rule.gradient(call.module, call.inputs, gradient).items():
                 if (name := call.names.get(local)) is not None:
                     by_rule[name] = by_rule[name] + g if name in by_rule else g
+        rounding = 1e-5 * max(map(_largest, by_autograd))  # of a parameter whose gradient is zero, nothing else is left
         return {
             name
             for name, true in zip(names, by_autograd, strict=True)
-            if name not in by_rule or not torch.allclose(by_rule[name], true, rtol=1e-2, atol=1e-3 * _largest(true))
+            if name not in by_rule
+            or not torch.allclose(by_rule[name], true, rtol=1e-2, atol=1e-3 * _largest(true) + rounding)
         }
 
 
@@ -208,13 +214,24 @@ def _laid(call: Call, layout: Layout | None, n: int) -> Call | None:
     return replace(call, inputs=layout(call.inputs, n), layout=layout)
 
 
-def _unmixed(call: Call, gradient: Tensor, n: int) -> Call | None:
-    """In the first layout for which the second half of the examples has no gradient; None if there is none."""
+def _unmixed(call: Call, some: list[tuple[Tensor, Tensor]], n: int) -> Call | None:
+    """In the first layout in which no example has a gradient from another's cotangents; None if there is none."""
     for layout in possible(call.inputs, n):
         fits = call.rule.covers(call.module, layout(call.inputs, n))
-        if fits and (n == 1 or _largest(layout(gradient, n)[n // 2 :]) == 0):
+        if fits and all(_largest(layout(g, n)[~which.to(g.device)]) == 0 for which, g in some):
             return _laid(call, layout, n)
     return None
+
+
+def _groups(n: int) -> list[Tensor]:
+    """Sets of examples [N], by each binary digit of their positions: any two examples are apart in some of them."""
+    positions = torch.arange(n)
+    digits = [(positions >> i) % 2 == 1 for i in range((n - 1).bit_length())]
+    return [which for digit in digits for which in (digit, ~digit)]
+
+
+def _only(cotangent: Tensor, which: Tensor) -> Tensor:
+    return cotangent * which.to(cotangent).reshape(-1, *[1] * (cotangent.dim() - 1))
 
 
 def _complete(calls: list[Call], n_uses: Mapping[str, int]) -> list[Call]:
@@ -251,7 +268,10 @@ def _raw(calls: Sequence[Call], outputs: Tensor, cotangent: Tensor) -> list[Tens
     edges = [call.edge for call in calls]
     gradients = torch.autograd.grad(outputs, edges, cotangent, retain_graph=True, allow_unused=True)
     zero = outputs.new_zeros(())
-    return [zero.expand(call.shape) if g is None else g for call, g in zip(calls, gradients, strict=True)]
+    return [
+        zero.expand(call.shape) if g is None else g.reshape(call.shape)
+        for call, g in zip(calls, gradients, strict=True)
+    ]
 
 
 def _graph(outputs: Tensor) -> tuple[set[Node], Counter[int]]:
@@ -262,12 +282,21 @@ def _graph(outputs: Tensor) -> tuple[set[Node], Counter[int]]:
         for node, _ in todo.pop().next_functions:
             if node is None:
                 continue
+            if node.name() == "CheckpointFunctionBackward":
+                raise InputError("checkpoint(use_reentrant=True) hides its parameters: choose use_reentrant=False")
             if hasattr(node, "variable"):
                 n_uses[id(node.variable)] += 1
             if node not in seen:
                 seen.add(node)
                 todo.append(node)
     return seen, n_uses
+
+
+def _whole(output: Tensor) -> Tensor:
+    """What an output is another shape of: an in-place operation on a view replaces the view's part of the graph."""
+    base = output._base
+    same = base is not None and base.requires_grad and base.is_contiguous() and output.is_contiguous()
+    return base if same and base is not None and base.numel() == output.numel() else output
 
 
 def _largest(tensor: Tensor) -> float:

@@ -55,15 +55,15 @@ ESTIMATORS: Mapping[str, type[Estimator]] = {
     "batched_empirical": BatchedEmpirical,
 }
 STRUCTURES: Mapping[str, type[Structure]] = {
-    "diagonal": DiagonalStructure,
     "identity": IdentityStructure,
-    "implicit": ImplicitStructure,
-    "dense": DenseStructure,
+    "diagonal": DiagonalStructure,
     "block_diagonal": BlockDiagonalStructure,
-    "low_rank": LowRankStructure,
     "kronecker": KroneckerStructure,
     "ekfac": EkfacStructure,
     "mixed": MixedStructure,
+    "low_rank": LowRankStructure,
+    "dense": DenseStructure,
+    "implicit": ImplicitStructure,
 }
 
 _BYTES = 2**30  # that a piece of a batch may take
@@ -162,7 +162,7 @@ def estimate_fisher(
         info["relative_error"] = watch.precision.relative_error()
     fisher = accumulator.finish(stream.n_examples, info)
     if watch is not None:
-        fisher = replace(fisher, standard_error=watch.standard_error(trainable))
+        fisher = replace(fisher, standard_error=watch.standard_error(trainable, standard_error))
     if check and stream.first is not None:
         again = partial(estimate_fisher, likelihood=likelihood_, estimator=estimator_, structure=structure_, seed=seed)
         found = self_check(model, stream.first, fisher, again, likelihood_, question.classes)
@@ -219,6 +219,8 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise InputError("no parameter of the model requires a gradient, so it has no Fisher")
+    if lazy := [name for name, p in trainable.items() if isinstance(p, nn.parameter.UninitializedParameter)]:
+        raise InputError(f"{lazy[0]} has no shape yet: run the lazy model on a batch first")
     if complex_ := [name for name, p in trainable.items() if p.is_complex()]:
         raise InputError(f"{complex_[0]} is complex: the Fisher is for real parameters")
     return trainable

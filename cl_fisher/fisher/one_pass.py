@@ -12,7 +12,7 @@ from cl_fisher.fisher.capture import Capture, Captured, at_edges, at_uses
 from cl_fisher.fisher.determinism import check_determined
 from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.estimator.estimator import Estimator
-from cl_fisher.fisher.fallback import per_example_gradients
+from cl_fisher.fisher.fallback import PerExample
 from cl_fisher.fisher.likelihood.active import over_all_outputs
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.rule.rule import Call, LayerUse
@@ -55,6 +55,7 @@ class Pass:
     def __init__(self, question: Question, accumulators: Sequence[Accumulator]) -> None:
         self._question, self._accumulators = question, accumulators
         self._capture = Capture(question.model, question.trainable)
+        self._per_example_gradients = PerExample(question.model)
         self._joint = any(a.joint for a in accumulators)
         self._bytes_per_example: float | None = None
         self._determined = False
@@ -95,6 +96,8 @@ class Pass:
                     for accumulator in self._accumulators:
                         accumulator.add_layer(use, [g[i] for g in gradients])
         covered = {name for use in taken for name in use.names.values()}
+        if not self._joint:  # their gradient is zero, which adds nothing
+            covered |= captured.unused
         others = [call for use in captured.uses if use not in taken for call in use.calls] + captured.tied
         for part in self._per_example(batch, outputs, columns, others, covered):
             for accumulator in self._accumulators:
@@ -110,7 +113,7 @@ class Pass:
         budget = self._question.budget // 4
         if not calls:
             if rest:
-                yield from per_example_gradients(self._question.model, batch, columns, rest, budget)
+                yield from self._per_example_gradients(batch, columns, rest, budget)
             return
         size = max(1, budget // (3 * sum(p.numel() * p.element_size() for p in wanted.values())))
         for v in range(len(columns)):
@@ -122,10 +125,10 @@ class Pass:
                     yield part
                     continue
                 few = columns[v : v + 1, which]
-                for others in per_example_gradients(self._question.model, batch.part(which), few, rest, 2**62):
+                for others in self._per_example_gradients(batch.part(which), few, rest, 2**62):
                     yield {name: (part | others)[name] for name in wanted}
         if rest and not self._joint:
-            yield from per_example_gradients(self._question.model, batch, columns, rest, budget)
+            yield from self._per_example_gradients(batch, columns, rest, budget)
 
     def _add_group(self, batch: Batch) -> None:
         """The square of one gradient of all examples together."""

@@ -18,9 +18,8 @@ from cl_fisher.fisher.structure.kronecker_matrix import Kronecker
 from cl_fisher.fisher.structure.low_rank import LowRank
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 
-MATRICES: Mapping[str, type[FisherMatrix]] = {
-    matrix.kind: matrix for matrix in (Dense, Diagonal, DirectSum, LowRank, Kronecker, Ekfac)
-}
+_KINDS: tuple[type[FisherMatrix], ...] = (Dense, Diagonal, DirectSum, Ekfac, Kronecker, LowRank)
+MATRICES: Mapping[str, type[FisherMatrix]] = {matrix.kind: matrix for matrix in _KINDS}
 
 
 def load_fisher(path: str | Path) -> FisherMatrix:

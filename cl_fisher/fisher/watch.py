@@ -34,9 +34,11 @@ class Watch:
         self.precision.add(self._diagonal.totals, n_examples)
         return self._until is not None and self.precision.relative_error() <= self._until
 
-    def standard_error(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of each entry of the diagonal, as the parameters are."""
+    def standard_error(self, like: Mapping[str, Tensor], required: bool) -> dict[str, Tensor] | None:
+        """Of each entry of the diagonal, as the parameters are; if there are too few examples, None or an error."""
         errors = self.precision.standard_error()
+        if errors is None and not required:
+            return None
         if errors is None:
             raise InputError(
                 f"a standard error needs {LEAST_GROUPS} groups of 16 examples or more, and there were "

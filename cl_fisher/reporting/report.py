@@ -147,7 +147,7 @@ def _fisher_rows(group: Group) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"label": group.label, "task": task, "n": len(records)}
         for key in ("estimator", "structure"):
             row[key] = ", ".join(dict.fromkeys(str(record[key]) for record in records if key in record))
-        for key in ("samples", "seconds", "bytes", "trace", "max"):
+        for key in ("samples", "seconds", "bytes", "trace", "max", "check_cosine", "check_ratio"):
             values = [record.get(key) for record in records]
             row[key] = mean_known([v for v in values if isinstance(v, (int, float)) and math.isfinite(v)])
         rows.append(row)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from cl_fisher.bounds import Count, Index, NonNegative, checked
+from cl_fisher.bounds import Count, Index, NonNegative, UnitInterval, checked
 from cl_fisher.fisher import FisherMatrix, estimate_fisher
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
@@ -34,6 +34,8 @@ class EWC(Strategy):
         sampling: as in `estimate_fisher`.
         seed: as in `estimate_fisher`.
         likelihood: as in `estimate_fisher`.
+        until: as in `estimate_fisher`.
+        check: as in `estimate_fisher`.
     """
 
     @checked
@@ -47,6 +49,8 @@ class EWC(Strategy):
         sampling: Literal["uniform", "importance"] = "uniform",
         seed: Index = 0,
         likelihood: str | Likelihood = "categorical",
+        until: UnitInterval | None = None,
+        check: bool = False,
     ) -> None:
         super().__init__(model, strength)
         self.quadratic = QuadraticPenalty()
@@ -58,6 +62,8 @@ class EWC(Strategy):
             sampling=sampling,
             seed=seed,
             likelihood=likelihood,
+            until=until,
+            check=check,
         )
 
     def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
@@ -81,7 +87,7 @@ class EWC(Strategy):
 
     def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
         """Estimate once, and leave it at that."""
-        return self._estimate(self.model, batches, classes=classes)
+        return self._estimate(self.model, batches, classes=classes, until=None)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of sum_t F_t."""

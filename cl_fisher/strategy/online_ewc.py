@@ -34,6 +34,8 @@ class OnlineEWC(Strategy):
         sampling: as in `EWC`.
         seed: as in `EWC`.
         likelihood: as in `EWC`.
+        until: as in `EWC`.
+        check: as in `EWC`.
     """
 
     @checked
@@ -48,6 +50,8 @@ class OnlineEWC(Strategy):
         sampling: Literal["uniform", "importance"] = "uniform",
         seed: Index = 0,
         likelihood: str | Likelihood = "categorical",
+        until: UnitInterval | None = None,
+        check: bool = False,
     ) -> None:
         super().__init__(model, strength)
         self.gamma = gamma
@@ -60,6 +64,8 @@ class OnlineEWC(Strategy):
             sampling=sampling,
             seed=seed,
             likelihood=likelihood,
+            until=until,
+            check=check,
         )
 
     def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
@@ -80,7 +86,7 @@ class OnlineEWC(Strategy):
 
     def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
         """Estimate once, and leave it at that."""
-        return self._estimate(self.model, batches, classes=classes)
+        return self._estimate(self.model, batches, classes=classes, until=None)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of P."""

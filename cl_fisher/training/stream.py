@@ -199,7 +199,10 @@ class Stream:
             "trace": fisher.trace(),
             "max": fisher.largest_eigenvalue(),
         }
-        self.send(Consolidated(phase.number, self.global_step, values))
+        checked = {key: value for key, value in fisher.info.get("check", {}).items() if key != "trace"}
+        error = {key: fisher.info[key] for key in ("relative_error", "merge_error") if key in fisher.info}
+        model = {"model": fisher.info["model"]} if "model" in fisher.info else {}
+        self.send(Consolidated(phase.number, self.global_step, values | error | checked | model))
 
     def _readable(self, task: Task, which: Tensor | None) -> ReadingBatches:
         dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it

@@ -10,9 +10,9 @@ from cl_fisher.fisher.rule.rule import Rule, stacked
 class LinearRule(Rule):
     """y = x W^T + b, x of [N, K] or [N, positions..., K]."""
 
-    def covers(self, module: nn.Module, inputs: Tensor) -> bool:  # noqa: ARG002
-        """Vectors or sequences of them."""
-        return inputs.dim() >= 2
+    def covers(self, module: nn.Module, inputs: Tensor) -> bool:
+        """Vectors or sequences of them; `functional.linear` also takes one row as a vector, which is left out."""
+        return inputs.dim() >= 2 and isinstance(module.weight, Tensor) and module.weight.dim() == 2
 
     def gradient(self, module: nn.Module, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
         """G^T X and the sum of G."""

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from cl_fisher.bounds import Count, checked
 from cl_fisher.error import InputError
 from cl_fisher.fisher.structure.coordinates import Coordinates
-from cl_fisher.fisher.structure.diagonal import _wide
 from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
+from cl_fisher.fisher.structure.wide import wide
 
 LIMIT = 10_000
 """Weights; their sums in float64 are 0.8 GB."""
@@ -35,7 +35,7 @@ class Dense(FisherMatrix):
     @cached_property
     def _decomposition(self) -> tuple[Tensor, Tensor]:
         """Eigenvalues [P] ascending, eigenvectors in columns."""
-        values, vectors = torch.linalg.eigh(_wide(self.matrix))
+        values, vectors = torch.linalg.eigh(wide(self.matrix))
         return values.clamp(min=0), vectors
 
     def mv(self, vector: Parameters) -> dict[str, Tensor]:
@@ -50,7 +50,7 @@ class Dense(FisherMatrix):
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(F + damping I)^-1 v, in the eigenbasis."""
         values, vectors = self._decomposition
-        solved = vectors @ ((vectors.T @ _wide(self.coordinates.flat(vector))) / (values + damping))
+        solved = vectors @ ((vectors.T @ wide(self.coordinates.flat(vector))) / (values + damping))
         return self.coordinates.named(solved.to(self.matrix))
 
     def diagonal(self) -> dict[str, Tensor]:
@@ -59,11 +59,11 @@ class Dense(FisherMatrix):
 
     def trace(self) -> float:
         """Sum of the diagonal."""
-        return _wide(self.matrix.diagonal()).sum().item()
+        return wide(self.matrix.diagonal()).sum().item()
 
     def norm(self) -> float:
         """Root of the sum of squares."""
-        return _wide(self.matrix).norm().item()
+        return wide(self.matrix).norm().item()
 
     def logdet(self, damping: float) -> float:
         """Sum of log(eigenvalue + damping)."""
@@ -145,7 +145,7 @@ class DenseAccumulator(Accumulator):
         self._like = dict(parameters)
         self._coordinates = Coordinates.of(parameters)
         size = self._coordinates.size
-        self._sum = _wide(next(iter(parameters.values()))).new_zeros(size, size)
+        self._sum = wide(next(iter(parameters.values()))).new_zeros(size, size)
 
     def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
         """The product of all columns' and examples' gradients with themselves."""

@@ -11,11 +11,7 @@ from torch import Tensor, nn
 from cl_fisher.fisher.rule.rule import LayerUse
 from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """Float64 for sums; Apple's GPUs have none, so there the sum is taken on the CPU."""
-    return tensor.detach().to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
+from cl_fisher.fisher.structure.wide import wide
 
 
 def _padded(old: Tensor | None, like: Tensor) -> Tensor:
@@ -56,15 +52,15 @@ class Diagonal(FisherMatrix):
 
     def trace(self) -> float:
         """Sum of the entries."""
-        return math.fsum(_wide(f).sum().item() for f in self.entries.values())
+        return math.fsum(wide(f).sum().item() for f in self.entries.values())
 
     def norm(self) -> float:
         """Root of the sum of squares."""
-        return math.sqrt(math.fsum(_wide(f).square().sum().item() for f in self.entries.values()))
+        return math.sqrt(math.fsum(wide(f).square().sum().item() for f in self.entries.values()))
 
     def logdet(self, damping: float) -> float:
         """Sum of log(entry + damping)."""
-        return math.fsum((_wide(f) + damping).log().sum().item() for f in self.entries.values())
+        return math.fsum((wide(f) + damping).log().sum().item() for f in self.entries.values())
 
     def eigenvalues(self) -> Tensor:
         """The entries, sorted."""
@@ -97,12 +93,12 @@ class Diagonal(FisherMatrix):
         """
         total, middle, constant = {}, {}, []
         for name, f in self.entries.items():
-            a, b, g = _wide(centre[name]), _wide(other_centre[name]), _wide(other.entries[name])
-            h = _wide(f) + g
+            a, b, g = wide(centre[name]), wide(other_centre[name]), wide(other.entries[name])
+            h = wide(f) + g
             share = torch.where(h > 0, g / h, 1.0)  # nothing known of this weight: the newer value is as good as any
             total[name] = h.to(f)
             middle[name] = (a + share * (b - a)).to(centre[name])
-            constant.append((_wide(f) * share * (b - a).square()).sum().item())
+            constant.append((wide(f) * share * (b - a).square()).sum().item())
         return type(self)(total, info=self.info), middle, math.fsum(constant)
 
     def add_product_(self, target: Parameters, delta: Parameters, factor: float) -> None:
@@ -143,18 +139,18 @@ class DiagonalAccumulator(Accumulator):
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self._like = dict(parameters)
-        self._sum = {name: torch.zeros_like(_wide(p)) for name, p in parameters.items()}
+        self._sum = {name: torch.zeros_like(wide(p)) for name, p in parameters.items()}
 
     def add_layer(self, use: LayerUse, gradients: list[Tensor]) -> None:
         """Squares by the layer's rule, which needs no per-example weight gradient where there is a shorter way."""
         for name, squares in use.rule.squares(use.module, use.inputs, gradients).items():
             if name in use.names:
-                self._sum[use.names[name]] += _wide(squares)
+                self._sum[use.names[name]] += wide(squares)
 
     def add_gradients(self, gradients: Mapping[str, Tensor]) -> None:
         """Squares of the per-example gradients."""
         for name, g in gradients.items():
-            self._sum[name] += _wide(g.square().sum((0, 1)))
+            self._sum[name] += wide(g.square().sum((0, 1)))
 
     @property
     def totals(self) -> Mapping[str, Tensor]:

@@ -79,7 +79,7 @@ class Ekfac(FisherMatrix):
         inverse = 1 / damped(near.values, damping)
         x = near.apply(inverse, v)
         if len(self.values) > 1:
-            whole = self._wide()
+            whole = self._widened()
             x = conjugate_gradients(lambda y: whole._product(y) + damping * y, lambda y: near.apply(inverse, y), v)
         return self.place.split(x.to(self.values))
 
@@ -87,7 +87,7 @@ class Ekfac(FisherMatrix):
     def _single(self) -> Self:
         return self if len(self.values) == 1 else self._compressed()
 
-    def _wide(self) -> Self:
+    def _widened(self) -> Self:
         return replace(self, outputs=wide(self.outputs), inputs=wide(self.inputs), values=wide(self.values))
 
     def diagonal(self) -> dict[str, Tensor]:
@@ -100,7 +100,7 @@ class Ekfac(FisherMatrix):
 
     def norm(self) -> float:
         """Root of the values' squares, and of the products between terms."""
-        whole = self._wide()
+        whole = self._widened()
         square = whole.values.square().sum()
         for t in range(1, len(self.values)):
             for s in range(t):
@@ -119,7 +119,7 @@ class Ekfac(FisherMatrix):
         """By Lanczos iterations for a sum of terms over many parameters."""
         if len(self.values) == 1 or self.place.rows * self.place.columns <= MAX_ROWS:
             return float(self._spectrum.values.max())
-        whole = self._wide()
+        whole = self._widened()
         return largest_eigenvalue(whole._product, whole.values[0])
 
     def sample(self, n: int, damping: float, seed: int = 0) -> dict[str, Tensor]:
@@ -158,7 +158,7 @@ class Ekfac(FisherMatrix):
         alive = self._alive()
         if len(alive.values) == 1:
             return alive
-        whole = alive._wide()
+        whole = alive._widened()
         p, q, d = whole.outputs, whole.inputs, whole.values
         _, p_new = eigh(((p * d.sum(2)[:, None]) @ p.mT).sum(0), self.values.dtype)
         _, q_new = eigh(((q * d.sum(1)[:, None]) @ q.mT).sum(0), self.values.dtype)

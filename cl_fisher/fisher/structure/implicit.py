@@ -51,7 +51,7 @@ class Implicit(FisherMatrix):
         """
         if damping < 0:
             raise InputError(f"damping={damping} is out of range: it must be at least 0")
-        v = _flat(vector, self.sizes)
+        v = _flat(vector, self.sizes).to(self._like())
         tolerance = 1e-10 if v.dtype == torch.float64 else 1e-5
         x = lanczos.conjugate_gradients(lambda d: self._product(d).add_(d, alpha=damping), v, tolerance)
         return self._named(x)

@@ -17,11 +17,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.estimator.exact import Exact
-from cl_fisher.fisher.fallback import per_example_gradients
+from cl_fisher.fisher.fallback import PerExample
 from cl_fisher.fisher.likelihood.categorical import Categorical
 from cl_fisher.fisher.one_pass import Pass, Question
-from cl_fisher.fisher.structure.diagonal import DiagonalAccumulator, _wide
+from cl_fisher.fisher.structure.diagonal import DiagonalAccumulator
 from cl_fisher.fisher.structure.matrix import Parameters
+from cl_fisher.fisher.structure.wide import wide
 
 _BYTES = 2**28  # of gradients that are held at once
 
@@ -124,11 +125,13 @@ class Kept:
         """The matrix [P, P] in float64, from per-example gradients."""
         weights = self.parameters()
         size = sum(p.numel() for p in weights.values())
-        total = _wide(next(iter(weights.values()))).new_zeros(size, size)
+        total = wide(next(iter(weights.values()))).new_zeros(size, size)
         for batch, columns in self.batches:
             with _differentiating(columns):
-                for part in per_example_gradients(self.model, batch, columns, weights, _BYTES):
-                    rows = torch.cat([_wide(part[name]).flatten(2) for name in weights], -1).flatten(0, 1)
+                for part in PerExample(self.model)(batch, columns, weights, _BYTES):
+                    rows = torch.cat(
+                        [wide(part[name]).reshape(*part[name].shape[:2], -1) for name in weights], -1
+                    ).flatten(0, 1)
                     total.addmm_(rows.T, rows)
         return total / self.n_examples
 

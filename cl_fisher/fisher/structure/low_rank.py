@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from cl_fisher.bounds import Count, checked
 from cl_fisher.fisher.structure.coordinates import Coordinates
 from cl_fisher.fisher.structure.dense import moved
-from cl_fisher.fisher.structure.diagonal import _wide
 from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
+from cl_fisher.fisher.structure.wide import wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class LowRank(FisherMatrix):
 
     @cached_property
     def _decomposition(self) -> tuple[Tensor, Tensor]:
-        return decomposed(_wide(self.factor))
+        return decomposed(wide(self.factor))
 
     def mv(self, vector: Parameters) -> dict[str, Tensor]:
         """V^T (V v)."""
@@ -42,7 +42,7 @@ class LowRank(FisherMatrix):
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(v - V^T (V V^T + damping I)^-1 V v) / damping: the identity of Woodbury."""
         values, vectors = self._decomposition
-        factor, v = _wide(self.factor), _wide(self.coordinates.flat(vector))
+        factor, v = wide(self.factor), wide(self.coordinates.flat(vector))
         within = vectors @ ((vectors.T @ (factor @ v)) / (values + damping))
         return self.coordinates.named(((v - within @ factor) / damping).to(self.factor))
 
@@ -52,11 +52,11 @@ class LowRank(FisherMatrix):
 
     def trace(self) -> float:
         """Sum of squares of V."""
-        return _wide(self.factor).square().sum().item()
+        return wide(self.factor).square().sum().item()
 
     def norm(self) -> float:
         """Of V V^T, which has the same eigenvalues."""
-        factor = _wide(self.factor)
+        factor = wide(self.factor)
         return (factor @ factor.T).norm().item()
 
     def logdet(self, damping: float) -> float:
@@ -77,7 +77,7 @@ class LowRank(FisherMatrix):
         values, vectors = self._decomposition
         generator = torch.Generator().manual_seed(seed)
         normal = torch.randn(n, self.coordinates.size, generator=generator, dtype=torch.float64).to(values.device)
-        root, roots, factor = math.sqrt(damping), (values + damping).sqrt(), _wide(self.factor)
+        root, roots, factor = math.sqrt(damping), (values + damping).sqrt(), wide(self.factor)
         less = ((normal @ factor.T) @ vectors) / (root * roots * (root + roots))
         return self.coordinates.named((normal / root - (less @ vectors.T) @ factor).to(self.factor))
 
@@ -98,7 +98,7 @@ class LowRank(FisherMatrix):
         """The sum with its largest eigenvalues only (its best approximation: Eckart and Young 1936)."""
         both = self + other
         values, vectors = both._decomposition
-        factor = (vectors[:, : both.rank].T @ _wide(both.factor)).to(self.factor)
+        factor = (vectors[:, : both.rank].T @ wide(both.factor)).to(self.factor)
         return self._with(factor, both.rank)._having_lost(both._lost() + values[both.rank :].norm().item())
 
     def __mul__(self, factor: float) -> Self:
@@ -167,7 +167,7 @@ class LowRankAccumulator(Accumulator):
         n_probes = min(rank + oversampling, size)
         normal = torch.randn(size, n_probes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         self._probes = moved(torch.linalg.qr(normal).Q, parameters, self._coordinates)
-        self._sketch = torch.zeros_like(_wide(self._probes))
+        self._sketch = torch.zeros_like(wide(self._probes))
         self._trace = self._sketch.new_zeros(())
         self._rank = min(rank, size)
 
@@ -183,7 +183,7 @@ class LowRankAccumulator(Accumulator):
 
     def finish(self, n_examples: float, info: Mapping[str, Any]) -> LowRank:
         """The largest eigenvalues of the approximation that the sketch gives."""
-        factor = nystrom(self._sketch / n_examples, _wide(self._probes), self._rank, self._probes.dtype)
+        factor = nystrom(self._sketch / n_examples, wide(self._probes), self._rank, self._probes.dtype)
         trace = (self._trace / n_examples).item()
         caught = {"trace_caught": factor.square().sum().item() / trace if trace > 0 else 1.0}
         kept = moved(factor, self._like, self._coordinates)

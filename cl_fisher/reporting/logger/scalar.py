@@ -47,7 +47,8 @@ class Curves:
                 train = {"train/loss": event.loss, "train/penalty": event.penalty}
                 return Points("global_step", event.global_step, defined(train))
             case Consolidated():
-                fisher = {f"fisher/{key}": event.values.get(key) for key in ("trace", "seconds", "bytes")}
+                numbers = {key: value for key, value in event.values.items() if isinstance(value, float | int)}
+                fisher = {f"fisher/{key}": value for key, value in numbers.items()}
                 return Points("task", event.task, defined(fisher))
             case Evaluated():
                 self.trained_on = event.after_task

@@ -16,8 +16,9 @@ from cl_fisher.fisher.structure.direct_sum import DirectSum
 from cl_fisher.fisher.structure.ekfac import EkfacAccumulator, EkfacStructure
 from cl_fisher.fisher.structure.ekfac_matrix import Ekfac
 from cl_fisher.fisher.structure.weight_matrix import WeightMatrix
-from tests.fisher.structure.contract import CHECKS, Subject, close, flat, name, randomly
+from tests.fisher.structure.contract import CHECKS, name
 from tests.fisher.structure.networks import OverPositions, Softmax, block_of, by_definition, data, in_batches, mlp
+from tests.fisher.structure.subject import Subject, close, flat, randomly
 
 PLACES = {
     "weight and bias": WeightMatrix("w", "b", (3, 4)),

@@ -16,7 +16,7 @@ from cl_fisher.fisher.structure.direct_sum import DirectSum
 from cl_fisher.fisher.structure.kronecker import KroneckerAccumulator, KroneckerStructure
 from cl_fisher.fisher.structure.kronecker_matrix import Kronecker
 from cl_fisher.fisher.structure.weight_matrix import WeightMatrix
-from tests.fisher.structure.contract import CHECKS, Subject, close, flat, name, randomly
+from tests.fisher.structure.contract import CHECKS, name
 from tests.fisher.structure.networks import (
     Identity,
     OverPositions,
@@ -27,6 +27,7 @@ from tests.fisher.structure.networks import (
     in_batches,
     mlp,
 )
+from tests.fisher.structure.subject import Subject, close, flat, randomly
 
 BOTH = WeightMatrix("w", "b", (3, 4))
 CASES = {

@@ -15,8 +15,9 @@ from cl_fisher.fisher.structure.ekfac_matrix import Ekfac
 from cl_fisher.fisher.structure.kronecker import KroneckerAccumulator
 from cl_fisher.fisher.structure.kronecker_matrix import Kronecker
 from cl_fisher.fisher.structure.mixed import MixedAccumulator, MixedStructure
-from tests.fisher.structure.contract import CHECKS, Subject, close, name
+from tests.fisher.structure.contract import CHECKS, name
 from tests.fisher.structure.networks import Softmax, block_of, by_definition, data, in_batches
+from tests.fisher.structure.subject import Subject, close
 
 
 class Scaled(nn.Module):

@@ -1,0 +1,1 @@
+"""Parts of `scripts/bench fisher`: what is measured (cases, methods, peers) and how."""
