@@ -128,6 +128,14 @@ def test_reduce_is_exact_before_an_average_over_positions():
     assert float((bad - block_of(dense, model, fisher.blocks[0].shapes())).norm() / dense.norm()) > 0.1
 
 
+def test_convolutions_before_an_average_over_pixels():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, (2, 3), stride=2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    x, _ = data(5, 2, 5, 6)
+    fisher, dense = estimated(model, x, Identity(), "reduce"), by_definition(model, x, Identity())
+    close(fisher.to_dense(), dense, 1e-10)
+
+
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
 def test_factors_by_definition(sharing):
     """One example, one position and one column at a time, by autograd."""
