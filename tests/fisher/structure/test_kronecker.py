@@ -306,7 +306,9 @@ def test_mixed_signs_of_singular_vectors(monkeypatch):
     """Allowed for a singular value that is a multiple one, but no mixture of tasks with negative parts."""
     total = on_rows(0) + on_rows(1)
     turned = torch.tensor([[1.0, 1.0], [-1.0, 1.0]], dtype=torch.float64) / math.sqrt(2)
-    monkeypatch.setattr(torch.linalg, "svd", lambda _: (turned, torch.tensor([2.0, 2.0]), turned.T))
+    turned = kronecker_sum._triangles(total.outputs, total.inputs)[1].diagonal().sign()[:, None] * turned
+    values = torch.linalg.svdvals  # the core is a multiple of signs on a diagonal: every rotation is as good
+    monkeypatch.setattr(torch.linalg, "svd", lambda core: (core / values(core) @ turned, values(core), turned.T))
     g, a = kronecker_sum.compressed(total.outputs, total.inputs, 1)
     merged = Kronecker(BOTH, g, a)
     assert any(torch.allclose(merged.to_dense(), on_rows(row).to_dense(), atol=1e-12) for row in (0, 1))
