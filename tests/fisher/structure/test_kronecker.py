@@ -302,16 +302,21 @@ def test_tasks_that_share_nothing(order):
     assert merged.info["merge_error"] == pytest.approx(math.sqrt(2 / 3))
 
 
-def test_mixed_signs_of_singular_vectors(monkeypatch):
-    """Allowed for a singular value that is a multiple one, but no mixture of tasks with negative parts."""
-    total = on_rows(0) + on_rows(1)
-    turned = torch.tensor([[1.0, 1.0], [-1.0, 1.0]], dtype=torch.float64) / math.sqrt(2)
-    turned = kronecker_sum._triangles(total.outputs, total.inputs)[1].diagonal().sign()[:, None] * turned
-    values = torch.linalg.svdvals  # the core is a multiple of signs on a diagonal: every rotation is as good
-    monkeypatch.setattr(torch.linalg, "svd", lambda core: (core / values(core) @ turned, values(core), turned.T))
-    g, a = kronecker_sum.compressed(total.outputs, total.inputs, 1)
-    merged = Kronecker(BOTH, g, a)
-    assert any(torch.allclose(merged.to_dense(), on_rows(row).to_dense(), atol=1e-12) for row in (0, 1))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_mixed_signs_of_singular_vectors(sign, monkeypatch):
+    """For a singular value that is a multiple one they may come out so; no negative mixture of tasks follows."""
+    total, plain = on_rows(0) + on_rows(1), torch.linalg.svd
+    turned = torch.tensor([[1.0, sign], [-sign, 1.0]], dtype=torch.float64) / math.sqrt(2)
+
+    def svd(core):
+        left, values, right = plain(core)
+        close(values, torch.full((2,), 2.0), 1e-14)
+        return left @ turned, values, turned.T @ right
+
+    monkeypatch.setattr(torch.linalg, "svd", svd)
+    merged = Kronecker(BOTH, *kronecker_sum.compressed(total.outputs, total.inputs, 1))
+    assert bool((torch.linalg.eigvalsh(merged.to_dense()) >= -1e-14).all())
+    close((merged + -1.0 * total).norm(), 2.0, 1e-12)
 
 
 def test_two_terms_are_made_of_the_pair_that_loses_least():
