@@ -157,7 +157,7 @@ def _by_rules(calls: Sequence[Call], gradients: Sequence[Tensor], which: slice) 
     for call, gradient in zip(calls, gradients, strict=True):
         for local, g in call.rule.per_example(call.module, call.inputs[which], gradient[which]).items():
             if (name := call.names.get(local)) is not None:
-                total[name] = total[name] + g if name in total else g
+                total[name] = total[name] + g.detach() if name in total else g.detach()
     return {name: g[None] for name, g in total.items()}
 
 
