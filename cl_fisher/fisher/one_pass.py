@@ -19,6 +19,9 @@ from cl_fisher.fisher.rule.rule import Call, LayerUse
 from cl_fisher.fisher.structure.structure import Accumulator
 
 
+_FIRST = 16  # examples on which it is found out what rules may be trusted: several passes, so on few
+
+
 @dataclass(frozen=True)
 class Question:
     """Which Fisher of which network is asked for."""
@@ -65,8 +68,10 @@ class Pass:
         if self._question.estimator.batch is not None:
             self._add_group(batch)
             return 1
-        for piece in pieces(batch, self._largest_piece(batch)):
-            self._add_piece(piece)
+        first = 0 if self._determined or len(batch) <= 2 * _FIRST else _FIRST
+        for part in (batch.part(slice(0, first)), batch.part(slice(first, None))) if first else (batch,):
+            for piece in pieces(part, self._largest_piece(part)):
+                self._add_piece(piece)
         return len(batch)
 
     def _add_piece(self, batch: Batch) -> None:
