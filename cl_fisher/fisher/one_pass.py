@@ -18,7 +18,6 @@ from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.rule.rule import Call, LayerUse
 from cl_fisher.fisher.structure.structure import Accumulator
 
-
 _FIRST = 16  # examples on which it is found out what rules may be trusted: several passes, so on few
 
 
