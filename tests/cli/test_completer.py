@@ -15,7 +15,10 @@ from cl_fisher.cli.completer import complete_group, complete_override
         (
             [],
             "fisher",
-            ["fisher/estimator=", "fisher/likelihood=", "fisher/structure=", "fisher.samples=", "fisher.sampling="],
+            [
+                *(f"fisher/{group}=" for group in ("estimator", "likelihood", "structure")),
+                *(f"fisher.{key}=" for key in ("samples", "until", "check", "sampling")),
+            ],
         ),
         ([], "n_t", ["n_tasks="]),
         ([], "strategy.s", ["strategy.strength="]),
