@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import torch
-from fisher_accuracy import conventions, error, importance, picture, split
+from fisher_accuracy import conventions, error, importance, picture, size, split
 from fisher_accuracy.table import read, texts, write
 
-PARTS = {"error": error, "importance": importance, "split": split, "conventions": conventions}
+PARTS = {"error": error, "size": size, "importance": importance, "split": split, "conventions": conventions}
 
 
 def main() -> None:

@@ -48,12 +48,12 @@ def of_network(model: nn.Module, some: Part, draws: int, name: dict) -> list[dic
     errors: dict[tuple, list[float]] = {method: [] for method in METHODS}
     costs: dict[tuple, list[float]] = {method: [] for method in METHODS}
     last: dict[tuple, Tensor] = {}
-    seconds(lambda: plain(model, some))
+    seconds(plain, model, some)
     for seed in range(draws):
-        before, _ = seconds(lambda: plain(model, some))
+        before, _ = seconds(plain, model, some)
         for method, estimator in METHODS.items():
-            own, last[method] = seconds(lambda e=estimator, s=seed: diagonal(model, some, e, seed=s))
-            after, _ = seconds(lambda: plain(model, some))
+            own, last[method] = seconds(diagonal, model, some, estimator, seed=seed)
+            after, _ = seconds(plain, model, some)
             costs[method].append(2 * own / (before + after))
             errors[method].append(distance(last[method], exact))
             before = after
@@ -75,10 +75,10 @@ def plain(model: nn.Module, some: Part) -> None:
     model.zero_grad()
 
 
-def seconds(run: Callable) -> tuple[float, Tensor]:
+def seconds(run: Callable, *args: object, **options: object) -> tuple[float, Tensor]:
     """Of this process, which a busy machine disturbs less than those of the clock."""
     start = time.process_time()
-    result = run()
+    result = run(*args, **options)
     return time.process_time() - start, result
 
 
