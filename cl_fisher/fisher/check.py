@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cl_fisher.bounds import Count, checked
 from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch, read
+from cl_fisher.fisher.likelihood.active import over_all_outputs
 from cl_fisher.fisher.likelihood.choice import LIKELIHOODS
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.matrix import FisherMatrix
@@ -106,17 +107,15 @@ def _uncertain(
         raise InputError("the self-check was given a batch without examples")
     with torch.no_grad():
         outputs = model(examples.copied_inputs())
-    active = slice(None) if classes is None else list(classes)
-    n_columns = len(likelihood.square_root(outputs[:1][..., active]))
+    active, _ = likelihood.select(outputs, examples.targets, classes)
+    n_columns = likelihood.n_columns(active)
     sizes = [
-        likelihood.square_root(few).square().sum(0).flatten(1).sum(1)
-        for few in outputs[..., active].split(max(1, _NUMBERS // (n_columns * outputs[0].numel())))
+        likelihood.column_norms(few).square().sum(0)
+        for few in active.split(max(1, _NUMBERS // (n_columns * outputs[0].numel())))
     ]
     count = min(len(outputs), _EXAMPLES, max(1, passes // n_columns))
     rows = torch.cat(sizes).topk(count).indices
-    some = likelihood.square_root(outputs[rows][..., active])
-    columns = some.new_zeros(len(some), *outputs[rows].shape)
-    columns[..., active] = some
+    columns = over_all_outputs(likelihood.square_root(active[rows]), outputs[rows], classes)
     return examples.part(rows), columns
 
 

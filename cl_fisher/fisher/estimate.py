@@ -181,12 +181,11 @@ def _run(
     stream: Stream, question: Question, accumulator: Accumulator, watch: Watch | None, processes: Processes
 ) -> None:
     """As many passes as the accumulator wants; the first one is watched."""
-    if watch is not None:
-        stream.feed(Pass(question, watch.accumulators), watch.enough)
-    else:
-        stream.feed(Pass(question, [accumulator]), None)
-    work = Pass(question, [accumulator])
+    work = Pass(question, [accumulator] if watch is None else watch.accumulators)
+    stream.feed(work, None if watch is None else watch.enough)
     processes.add_up_(accumulator.sums())
+    if watch is not None:
+        work = Pass(question, [accumulator])
     while accumulator.next_pass(stream.n_examples):
         stream.feed(work, None)
         processes.add_up_(accumulator.sums())

@@ -18,6 +18,8 @@ from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.rule.rule import Call, LayerUse
 from cl_fisher.fisher.structure.structure import Accumulator
 
+_FIRST = 16  # examples on which it is found out what rules may be trusted: several passes, so on few
+
 
 @dataclass(frozen=True)
 class Question:
@@ -65,8 +67,10 @@ class Pass:
         if self._question.estimator.batch is not None:
             self._add_group(batch)
             return 1
-        for piece in pieces(batch, self._largest_piece(batch)):
-            self._add_piece(piece)
+        first = 0 if self._determined or len(batch) <= 2 * _FIRST else _FIRST
+        for part in (batch.part(slice(0, first)), batch.part(slice(first, None))) if first else (batch,):
+            for piece in pieces(part, self._largest_piece(part)):
+                self._add_piece(piece)
         return len(batch)
 
     def _add_piece(self, batch: Batch) -> None:
@@ -157,7 +161,7 @@ def _by_rules(calls: Sequence[Call], gradients: Sequence[Tensor], which: slice) 
     for call, gradient in zip(calls, gradients, strict=True):
         for local, g in call.rule.per_example(call.module, call.inputs[which], gradient[which]).items():
             if (name := call.names.get(local)) is not None:
-                total[name] = total[name] + g if name in total else g
+                total[name] = total[name] + g.detach() if name in total else g.detach()
     return {name: g[None] for name, g in total.items()}
 
 

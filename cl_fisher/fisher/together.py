@@ -28,6 +28,6 @@ def check_together(
         raise InputError(f"fisher/estimator={estimator} squares whole batches, so fisher.sampling must be uniform")
     if not takes_groups:
         raise InputError(
-            f"fisher/estimator={estimator} squares the gradients of whole batches, which only a diagonal can keep: "
+            f"fisher/estimator={estimator} squares gradients of whole batches, which is no matrix beyond a diagonal: "
             f"choose fisher/structure=diagonal, or fisher/estimator=empirical with fisher/structure={structure}"
         )

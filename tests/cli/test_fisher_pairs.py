@@ -64,7 +64,7 @@ def test_refused_pairs_say_why_at_once(tmp_path, capsys, estimator, structure):
     chosen = [f"fisher/estimator={estimator}", f"fisher/structure={structure}"]
     assert main(["run", *SMALL, *chosen, f"output_dir={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
-    assert "only a diagonal can keep" in error
+    assert "no matrix beyond a diagonal" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

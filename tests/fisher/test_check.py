@@ -94,8 +94,9 @@ class Missing(Estimator):
         return likelihood.square_root(outputs)[1:]
 
 
-def in_training_mode(model, batches, *, classes=None):
-    handle = model.register_forward_pre_hook(lambda module, _: setattr(module[3], "training", True))
+def in_another_mode(model, batches, *, classes=None):
+    """Scaled as dropout in training mode would, but the same at each call."""
+    handle = model[3].register_forward_hook(lambda _, __, out: out * (torch.arange(out.shape[-1]) % 2) * 2)
     try:
         return estimate_fisher(model, batches, classes=classes)
     finally:
@@ -114,7 +115,7 @@ def swapped(model, batches, *, classes=None):
 
 @pytest.mark.filterwarnings("ignore")
 def test_mistakes_are_seen(trained):
-    assert checked_(trained, in_training_mode)["check_cosine"] < 0.99
+    assert checked_(trained, in_another_mode)["check_cosine"] < 0.99
     dropped = checked_(trained, without_a_layer)
     assert dropped["share/6"] == 0
     assert dropped["zero"] > 0.15

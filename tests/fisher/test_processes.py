@@ -37,7 +37,8 @@ def test_the_result_is_that_of_one_process(folder, number):
     found = [load_fisher(path) for path in sorted(folder.glob(f"{number}-*.safetensors"))]
     assert len(found) > 1
     for fisher in found:
-        assert fisher.info == alone.info
+        assert fisher.info.pop("trace_caught", 0) == pytest.approx(alone.info.get("trace_caught", 0), abs=1e-5)
+        assert fisher.info.items() <= alone.info.items()
         for name, tensor in alone.tensors().items():
             size = float(tensor.abs().max())
             torch.testing.assert_close(fisher.tensors()[name], tensor, rtol=1e-5, atol=1e-6 * size)

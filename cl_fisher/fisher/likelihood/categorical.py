@@ -1,6 +1,6 @@
 """One of C classes: classification, and next-token prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from cl_fisher.fisher.draws import Draws
 from cl_fisher.fisher.likelihood.active import active_outputs
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 
+_TINY = 1e-37  # a normal number in 32 bits: where all that is behind a class has underflowed, so has its column
 _CERTAIN = 1e30
 """A logit gap at which every probability is exactly 0 or 1, at any temperature that makes sense."""
 
@@ -72,13 +73,27 @@ class Categorical(Likelihood):
 
     def columns(self, outputs: Tensor, which: slice) -> Tensor:
         """Only those that are wanted are made; each is zero at all positions but its own."""
-        each = _per_position(outputs)
+        return self._made(outputs, which, _per_position(outputs), _columns)
+
+    def n_fewest(self, outputs: Tensor) -> int:
+        """C - 1 for each position, the rank of diag(p) - p p^T."""
+        return outputs[0, ..., 0].numel() * (outputs.shape[-1] - 1)
+
+    def fewest(self, outputs: Tensor, which: slice) -> Tensor:
+        """The columns of the Cholesky factor, which has a closed form without differences (Tanabe and Sagae 1992).
+
+        Column j is sqrt(p_j r_j+1 / r_j) (e_j - p_>j / r_j+1), r_j the sum of p_j and all behind it.
+        """
+        return self._made(outputs, which, outputs.shape[-1] - 1, _cholesky)
+
+    def _made(self, outputs: Tensor, which: slice, each: int, make: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+        """Columns with `each` for every position, made by `make(roots, first, last)` from those of one position."""
         roots = self._roots(outputs).reshape(len(outputs), -1, outputs.shape[-1])
-        start, stop, _ = which.indices(self.n_columns(outputs))
+        start, stop, _ = which.indices(roots.shape[1] * each)
         made = roots.new_zeros(max(0, stop - start), *roots.shape)
         for t in range(start // each, -(-stop // each)):
             first, last = max(start, t * each), min(stop, (t + 1) * each)
-            made[first - start : last - start, :, t] = _columns(roots[:, t], first - t * each, last - t * each)
+            made[first - start : last - start, :, t] = make(roots[:, t], first - t * each, last - t * each)
         return made.reshape(len(made), *outputs.shape)
 
     def combine(self, outputs: Tensor, weights: Tensor) -> Tensor:
@@ -184,3 +199,18 @@ def _columns(roots: Tensor, first: int, last: int) -> Tensor:
     scores = p.expand(last - first, *p.shape).clone()
     scores[torch.arange(last - first, device=roots.device), :, classes] = -_others(p)[:, first:last].T
     return scores.mul_(roots[:, first:last].T[:, :, None])
+
+
+def _cholesky(roots: Tensor, first: int, last: int) -> Tensor:
+    """Columns first..last - 1 of the Cholesky factor of diag(p) - p p^T, [last - first, N, C] from sqrt(p) [N, C]."""
+    if roots.shape[-1] == 2:
+        return _of_two(roots)[None]
+    p = roots.square()
+    tails = p.flip(-1).cumsum(-1).flip(-1)
+    here, behind = tails[:, first:last].T, tails[:, first + 1 : last + 1].T
+    size = roots[:, first:last].T * (behind / here.clamp(min=_TINY)).sqrt()
+    made = -p * (size / behind.clamp(min=_TINY))[..., None]
+    j = torch.arange(first, last, device=roots.device)
+    made *= torch.arange(roots.shape[-1], device=roots.device) > j[:, None, None]
+    made[j - first, :, j] = size
+    return made

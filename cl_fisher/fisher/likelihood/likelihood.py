@@ -46,6 +46,14 @@ class Likelihood(ABC):
         """Some columns of the square root, `square_root(outputs)[which]`."""
         return self.square_root(outputs)[which]
 
+    def n_fewest(self, outputs: Tensor) -> int:
+        """How many columns `fewest` has."""
+        return self.n_columns(outputs)
+
+    def fewest(self, outputs: Tensor, which: slice) -> Tensor:
+        """Some columns of a square root that has as few columns as one can have: what `Exact` pays for."""
+        return self.columns(outputs, which)
+
     def combine(self, outputs: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums of the columns, sum_v w_kvn S_vn: [K, *outputs.shape] from weights [K, V, N]."""
         return torch.einsum("kvn,vn...->kn...", weights, self.square_root(outputs))

@@ -159,3 +159,28 @@ def test_targets_that_do_not_fit(shape, targets, message):
 def test_bad_options():
     with pytest.raises(InputError, match="temperature=0"):
         Categorical(temperature=0)
+
+
+@pytest.mark.parametrize("shape", [(7, 2), (7, 3), (5, 10), (4, 3, 5)])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_the_fewest_columns_have_the_same_products(shape, scale):
+    outputs = scale * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    likelihood = Categorical()
+    few, all_ = likelihood.fewest(outputs, slice(None)).flatten(2), likelihood.square_root(outputs).flatten(2)
+    assert len(few) == likelihood.n_fewest(outputs) == (shape[-1] - 1) * outputs[0, ..., 0].numel()
+    torch.testing.assert_close(*(torch.einsum("vni,vnj->nij", c, c) for c in (few, all_)), rtol=1e-9, atol=1e-14)
+    parts = [likelihood.fewest(outputs, slice(i, i + 2)).flatten(2) for i in range(0, len(few), 2)]
+    assert torch.equal(torch.cat(parts), few)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+@pytest.mark.parametrize("gap", [0.0, 30.0, 80.0, 200.0])
+def test_the_fewest_columns_in_single_precision(gap, order):
+    outputs = torch.tensor([[gap, 0.0, -1.0, 0.5]])[:, list(order)]
+    exact = Categorical().fewest(outputs.double(), slice(None))
+    ours = Categorical().fewest(outputs, slice(None)).double()
+    products = [torch.einsum("vni,vnj->ij", c, c) for c in (exact, ours)]
+    assert bool(ours.isfinite().all())
+    if gap <= 80:
+        sizes = products[0].diagonal().sqrt()  # p_i p_j is far below sqrt(F_ii F_jj), and what is left of a sum
+        assert bool(((products[1] - products[0]).abs() <= 1e-6 * sizes[:, None] * sizes).all())

@@ -174,7 +174,7 @@ class Watched(Structure):
         return self.made
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", [s for s in STRUCTURES if s not in ("kronecker", "ekfac")])
 def test_sums_of_parts_of_the_data_add_up(structure):
     """As they do over processes."""
     torch.manual_seed(0)

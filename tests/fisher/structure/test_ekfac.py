@@ -118,6 +118,16 @@ def test_positions(positions, sharing, frozen, monkeypatch):
     close(fisher.trace(), by_definition(model, x, Softmax()).trace(), 1e-10)
 
 
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2, "bias": False}])
+def test_convolutions(options):
+    torch.manual_seed(0)
+    body = (nn.Conv2d(2, 3, 2, **options), nn.Tanh(), nn.Conv2d(3, 2, (1, 2)), nn.Tanh(), nn.Flatten())
+    model = nn.Sequential(*body, nn.LazyLinear(3)).double()
+    x, _ = data(4, 2, 5, 6)
+    model(x)
+    check_blocks(estimated(model, x), model, x)
+
+
 @pytest.mark.parametrize("positions", [1, 2, 40])
 def test_inputs_that_are_always_zero(positions):
     torch.manual_seed(0)

@@ -128,6 +128,14 @@ def test_reduce_is_exact_before_an_average_over_positions():
     assert float((bad - block_of(dense, model, fisher.blocks[0].shapes())).norm() / dense.norm()) > 0.1
 
 
+def test_convolutions_before_an_average_over_pixels():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, (2, 3), stride=2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    x, _ = data(5, 2, 5, 6)
+    fisher, dense = estimated(model, x, Identity(), "reduce"), by_definition(model, x, Identity())
+    close(fisher.to_dense(), dense, 1e-10)
+
+
 @pytest.mark.parametrize("sharing", ["expand", "reduce"])
 def test_factors_by_definition(sharing):
     """One example, one position and one column at a time, by autograd."""
@@ -302,14 +310,21 @@ def test_tasks_that_share_nothing(order):
     assert merged.info["merge_error"] == pytest.approx(math.sqrt(2 / 3))
 
 
-def test_mixed_signs_of_singular_vectors(monkeypatch):
-    """Allowed for a singular value that is a multiple one, but no mixture of tasks with negative parts."""
-    total = on_rows(0) + on_rows(1)
-    turned = torch.tensor([[1.0, 1.0], [-1.0, 1.0]], dtype=torch.float64) / math.sqrt(2)
-    monkeypatch.setattr(torch.linalg, "svd", lambda _: (turned, torch.tensor([2.0, 2.0]), turned.T))
-    g, a = kronecker_sum.compressed(total.outputs, total.inputs, 1)
-    merged = Kronecker(BOTH, g, a)
-    assert any(torch.allclose(merged.to_dense(), on_rows(row).to_dense(), atol=1e-12) for row in (0, 1))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_mixed_signs_of_singular_vectors(sign, monkeypatch):
+    """For a singular value that is a multiple one they may come out so; no negative mixture of tasks follows."""
+    total, plain = on_rows(0) + on_rows(1), torch.linalg.svd
+    turned = torch.tensor([[1.0, sign], [-sign, 1.0]], dtype=torch.float64) / math.sqrt(2)
+
+    def svd(core):
+        left, values, right = plain(core)
+        close(values, torch.full((2,), 2.0), 1e-14)
+        return left @ turned, values, turned.T @ right
+
+    monkeypatch.setattr(torch.linalg, "svd", svd)
+    merged = Kronecker(BOTH, *kronecker_sum.compressed(total.outputs, total.inputs, 1))
+    assert bool((torch.linalg.eigvalsh(merged.to_dense()) >= -1e-14).all())
+    close((merged + -1.0 * total).norm(), 2.0, 1e-12)
 
 
 def test_two_terms_are_made_of_the_pair_that_loses_least():
