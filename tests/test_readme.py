@@ -103,7 +103,10 @@ def quick_bench_accuracy(words):
     if "--show" in words:
         assert "| PASS |" in bench_accuracy("--show", str(ROOT / words[words.index("--show") + 1]))
         return
-    bench_accuracy(*words, "--quick", "--out", "accuracy")
+    assert "\n| " in bench_accuracy(*words, "--quick", "--out", "accuracy")
+    if "--only" in words:
+        assert [path.stem for path in Path("accuracy").iterdir()] == [words[words.index("--only") + 1]]
+        return
     assert Path("accuracy/error_against_cost.png").stat().st_size > 10_000
     with open("accuracy/error.csv", newline="") as file:
         errors = {(row["epochs"], row["estimator"], row["K"]): float(row["error"]) for row in csv.DictReader(file)}
