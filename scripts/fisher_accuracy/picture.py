@@ -20,7 +20,7 @@ LOOKS = {
 }
 FLOOR = 1e-3
 """Errors below are rounding: such estimates are exact, and are drawn here."""
-TICKS = (1.5, 2, 2.5, 3, 4)
+TICKS = (1.25, 1.5, 2, 2.5, 3)
 
 
 def draw(rows: list[Row], path: Path) -> None:
