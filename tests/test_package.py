@@ -85,7 +85,9 @@ def test_constraints_pin_what_the_tests_run_with():
     assert differing == {}
 
 
-@pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "scripts").iterdir() if p.suffix == ""))
+@pytest.mark.parametrize(
+    "script", sorted(p.name for p in (ROOT / "scripts").iterdir() if p.is_file() and p.suffix == "")
+)
 def test_shell_scripts_parse(script):
     subprocess.run(["bash", "-n", str(ROOT / "scripts" / script)], check=True)
 

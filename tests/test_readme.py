@@ -55,6 +55,9 @@ def test_command(words, tmp_path, monkeypatch):
     if words[:2] == ["./scripts/bench", "fisher"]:
         quick_bench_fisher(words[2:])
         return
+    if words[:2] == ["./scripts/bench", "accuracy"]:
+        quick_bench_accuracy(words[2:])
+        return
     if words[0] == "./scripts/bench":
         bench = [sys.executable, str(ROOT / "scripts" / f"bench_{words[1]}.py"), "--rounds", "1", "--images", "6400"]
         done = subprocess.run(bench, capture_output=True, text=True)
@@ -86,6 +89,42 @@ def quick_bench_fisher(words):
     if case == "mlp":
         assert float(rows["empirical"]["floor"]) == 1.0
         assert float(rows["exact"]["error"]) < 1e-5
+
+
+def bench_accuracy(*words):
+    bench = [sys.executable, str(ROOT / "scripts" / "bench_accuracy.py"), *words]
+    done = subprocess.run(bench, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def quick_bench_accuracy(words):
+    """On digits instead of MNIST, a few steps; `--show` as it stands."""
+    if "--show" in words:
+        assert "| PASS |" in bench_accuracy("--show", str(ROOT / words[words.index("--show") + 1]))
+        return
+    assert "\n| " in bench_accuracy(*words, "--quick", "--out", "accuracy")
+    if "--only" in words:
+        assert [path.stem for path in Path("accuracy").iterdir()] == [words[words.index("--only") + 1]]
+        return
+    assert Path("accuracy/error_against_cost.png").stat().st_size > 10_000
+    with open("accuracy/error.csv", newline="") as file:
+        errors = {(row["epochs"], row["estimator"], row["K"]): float(row["error"]) for row in csv.DictReader(file)}
+    for epochs in ("1", "4"):
+        assert max(errors[epochs, "exact", ""], errors[epochs, "stratified", "10"]) < 1e-5
+        assert errors[epochs, "stratified", "3"] < errors[epochs, "monte_carlo", "3"] < errors[epochs, "empirical", ""]
+    with open("accuracy/conventions.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["distance_from_ours"]:  # of N - 1 instead of N, on 256 examples
+                assert float(row["distance_from_ours"]) < 1.01 / 255
+
+
+def test_tables_of_the_accuracy_study_are_those_of_its_files():
+    folder = ROOT / "experiments" / "fisher_accuracy"
+    page = (folder / "README.md").read_text()
+    shown = [line for line in bench_accuracy("--show", str(folder)).splitlines() if line.startswith("|")]
+    assert len(shown) > 40
+    assert [line for line in shown if line not in page] == []
 
 
 @pytest.mark.parametrize(

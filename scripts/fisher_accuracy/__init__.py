@@ -1,0 +1,1 @@
+"""Parts of `scripts/bench accuracy`: one file each, with `measure` (rows of a CSV file) and `show` (its tables)."""
