@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-COLUMNS = {"empirical": 1, "labels": 1, "signs": 1, "stratified": 3, "exact": 10, "kfac": 1, "ekfac": 1}
+COLUMNS = {"empirical": 1, "labels": 1, "signs": 1, "stratified": 3, "exact": 9, "kfac": 1, "ekfac": 1}
 
 
 @dataclass(frozen=True)
