@@ -63,7 +63,10 @@ class Stream:
                 break
         if total is None or looked_at < total:
             self._report(looked_at, looked_at)
-        self.n_looked_at = int(self._processes.total(looked_at))
+        shares = self._processes.gathered(looked_at)
+        if 0 in shares and sum(shares) > 0:
+            raise InputError(f"process {shares.index(0)} of {len(shares)} has no examples: each needs a share of them")
+        self.n_looked_at = sum(shares)
         self.n_examples = self._processes.total(counted)
         if self.n_examples == 0:
             raise InputError("the Fisher was asked for over no examples at all: `batches` is empty or used up")

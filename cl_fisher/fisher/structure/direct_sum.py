@@ -114,7 +114,7 @@ class DirectSum(FisherMatrix):
         """Blocks over the same parameters added up; what one of the two knows nothing of is taken from the other."""
         mine = {frozenset(block.shapes()): block for block in self.blocks}
         theirs = {frozenset(block.shapes()): block for block in other.blocks}
-        both = [add(mine[key], theirs[key]) for key in mine if key in theirs]
+        both = [_summed(mine[key], theirs[key], add) for key in mine if key in theirs]
         alone = [b for key, b in mine.items() if key not in theirs] + [
             b for key, b in theirs.items() if key not in mine
         ]
@@ -152,3 +152,16 @@ class DirectSum(FisherMatrix):
     def from_tensors(cls, tensors: Mapping[str, Tensor], info: Mapping[str, Any], form: Mapping[str, Any]) -> Self:
         """Not from here: `storage.restored` knows the kinds of blocks."""
         raise NotImplementedError
+
+
+def _summed(
+    one: FisherMatrix, two: FisherMatrix, add: Callable[[FisherMatrix, FisherMatrix], FisherMatrix]
+) -> FisherMatrix:
+    """The sum of two blocks over the same parameters; one that is zero gives way to another kind."""
+    if type(one) is type(two):
+        return add(one, two)
+    for zero, other in ((one, two), (two, one)):
+        if zero.trace() == 0:
+            return other
+    name = next(iter(one.shapes()))
+    raise InputError(f"the two matrices keep {name} as {one.kind} and as {two.kind}, so they do not add up")
