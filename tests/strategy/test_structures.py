@@ -10,6 +10,7 @@ from cl_fisher import EWC, OnlineEWC
 from cl_fisher.fisher import estimate_fisher
 from cl_fisher.fisher.estimate import STRUCTURES
 from cl_fisher.fisher.likelihood.gaussian import Gaussian
+from cl_fisher.fisher.structure.low_rank import LowRankStructure
 
 EXACT_SUMS = ("identity", "diagonal", "block_diagonal", "dense", "implicit")
 
@@ -144,3 +145,22 @@ def test_one_penalty_per_task_is_joint_training_for_two_tasks_and_not_for_three(
 
 def test_a_diagonal_is_not_joint_training():
     assert float((after(OnlineEWC, "diagonal", 2) - optimum(range(2))).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("structure", ["kronecker", "ekfac", "mixed", "low_rank"])
+def test_a_merged_penalty_has_a_minimum_near_that_of_the_sum(structure):
+    """Where a merge loses curvature the penalty must not push; it is bounded below by what the sum is."""
+    model, memory = network(), []
+    kept = LowRankStructure(rank=6, oversampling=6) if structure == "low_rank" else structure
+    ewc = EWC(model, strength=2.0, structure=kept)
+    for task in range(4):
+        wander(model, 10 + task)
+        memory.append((copy.deepcopy(model.state_dict()), estimate_fisher(model, [data(task)], structure=kept)))
+        ewc.consolidate([data(task)])
+    assert ewc.quadratic.precision.info["merge_error"] > 0
+    curvature, directions = torch.linalg.eigh(ewc.quadratic.precision.to_dense())
+    slope = torch.cat([ewc.quadratic.linear[name].flatten() for name in ewc.quadratic.precision.shapes()])
+    within = directions.T @ slope
+    assert float(within[curvature < 1e-9 * curvature.max()].abs().max()) < 1e-6 * float(slope.norm())
+    lowest = ewc.quadratic.constant - float((within.square() / curvature)[curvature > 1e-9 * curvature.max()].sum())
+    assert lowest > -1e-9
