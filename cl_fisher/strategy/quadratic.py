@@ -10,8 +10,6 @@ from cl_fisher.error import RunError
 from cl_fisher.fisher import FisherMatrix
 from cl_fisher.fisher.storage import restored
 
-_FLAT = 1e-6  # curvature below this share of the largest is none
-
 
 class QuadraticPenalty:
     """d^T precision d + 2 linear^T d + constant, with d = theta - centre, over parameters matched by name.
@@ -48,19 +46,8 @@ class QuadraticPenalty:
         slope = self.precision.mv(delta)
         self.linear = {name: g + self.linear[name] if self.linear else g for name, g in slope.items()}
         merged = self.precision.merged(fisher)
-        if merged.info.get("merge_error", 0) > 0:
-            self._keep_minimum(self.precision + fisher, merged)
+        self.linear, self.constant = merged.bounded(self.linear, self.constant)
         self.precision, self.centre = merged, anchor
-
-    def _keep_minimum(self, exact: FisherMatrix, merged: FisherMatrix) -> None:
-        """Give the penalty with the merged matrix the minimum of the exact sum: its place and its value.
-
-        The linear term of the exact sum would push without end where the merged matrix has lost all curvature.
-        """
-        far = exact.solve(self.linear, _FLAT * exact.largest_eigenvalue())  # what is flat stays where it is
-        kept = merged.mv(far)
-        self.constant += sum(float((kept[n] - self.linear[n]).flatten().dot(x.flatten())) for n, x in far.items())
-        self.linear = kept
 
     @torch.no_grad()
     def move(self, fisher: FisherMatrix, model: nn.Module, gamma: float) -> None:

@@ -41,7 +41,8 @@ def test_the_result_is_that_of_one_process(folder, number):
         assert fisher.info.items() <= alone.info.items()
         for name, tensor in alone.tensors().items():
             size = float(tensor.abs().max())
-            torch.testing.assert_close(fisher.tensors()[name], tensor, rtol=1e-5, atol=1e-6 * size)
+            tolerance = 1e-5 if fisher.kind == "low_rank" else 1e-6  # of a sketch, by its small eigenvalues
+            torch.testing.assert_close(fisher.tensors()[name], tensor, rtol=1e-5, atol=tolerance * size)
 
 
 def test_without_a_process_group_it_is_refused():

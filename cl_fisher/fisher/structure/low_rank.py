@@ -101,6 +101,15 @@ class LowRank(FisherMatrix):
         factor = (vectors[:, : both.rank].T @ wide(both.factor)).to(self.factor)
         return self._with(factor, both.rank)._having_lost(both._lost() + values[both.rank :].norm().item())
 
+    def bounded(self, linear: Parameters, constant: float) -> tuple[dict[str, Tensor], float]:
+        """Only what is left in the range of F: along what a merge has cut off, a slope would push without end."""
+        values, vectors = self._decomposition
+        kept = values > 1e-12 * values.max()
+        values, factor = values[kept], vectors[:, kept].T @ wide(self.factor)  # rows: eigenvectors times sqrt(value)
+        along = factor @ wide(self.coordinates.flat(linear))
+        least = float((along / values).square().sum())
+        return self.coordinates.named(((along / values) @ factor).to(self.factor)), max(constant, least)
+
     def __mul__(self, factor: float) -> Self:
         """By a factor that is not negative."""
         return self._with(self.factor * math.sqrt(factor), self.rank)

@@ -88,6 +88,13 @@ class FisherMatrix(ABC):
         """
         return self + other
 
+    def bounded(self, linear: Parameters, constant: float) -> tuple[dict[str, Tensor], float]:
+        """Linear and constant term with which x^T F x + 2 linear^T x + constant is bounded below by 0.
+
+        They are the given ones where `merged` loses no direction: what belongs to the exact sum fits it then.
+        """
+        return dict(linear), constant
+
     def complete_square(
         self,
         centre: Parameters,  # noqa: ARG002
