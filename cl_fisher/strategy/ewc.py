@@ -98,6 +98,11 @@ class EWC(Strategy):
         """Of the penalty."""
         return self.quadratic.bytes
 
+    @property
+    def merge_error(self) -> float:
+        """Of the precision."""
+        return self.quadratic.merge_error
+
     def state_dict(self) -> dict[str, Any]:
         """The collapsed penalty."""
         return self.quadratic.state_dict()

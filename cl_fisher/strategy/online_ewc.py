@@ -97,6 +97,11 @@ class OnlineEWC(Strategy):
         """Of the penalty."""
         return self.quadratic.bytes
 
+    @property
+    def merge_error(self) -> float:
+        """Of the precision."""
+        return self.quadratic.merge_error
+
     def state_dict(self) -> dict[str, Any]:
         """The penalty."""
         return self.quadratic.state_dict()

@@ -107,6 +107,11 @@ class QuadraticPenalty:
         kept = 0 if self.precision is None else self.precision.bytes
         return kept + sum(t.numel() * t.element_size() for t in [*self.centre.values(), *self.linear.values()])
 
+    @property
+    def merge_error(self) -> float:
+        """Of the precision, as its matrix tells it."""
+        return 0.0 if self.precision is None else float(self.precision.info.get("merge_error", 0.0))
+
     def _check_alive(self) -> None:
         if self._alive is None:
             assert self.precision is not None

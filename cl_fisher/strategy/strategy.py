@@ -57,6 +57,11 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
         """Memory that the strategy holds beside the model."""
         return bytes_of(self.state_dict())
 
+    @property
+    def merge_error(self) -> float:
+        """Relative error of what is kept of all tasks together, in Frobenius norm; 0.0 where it is exact."""
+        return 0.0
+
     def state_dict(self) -> dict[str, Any]:
         """All state, as tensors and plain containers."""
         return {}

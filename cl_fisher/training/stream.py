@@ -200,7 +200,9 @@ class Stream:
             "max": fisher.largest_eigenvalue(),
         }
         checked = {key: value for key, value in fisher.info.get("check", {}).items() if key != "trace"}
-        error = {key: fisher.info[key] for key in ("relative_error", "merge_error") if key in fisher.info}
+        error = {"merge_error": self.strategy.merge_error}
+        if "relative_error" in fisher.info:
+            error["relative_error"] = fisher.info["relative_error"]
         model = {"model": fisher.info["model"]} if "model" in fisher.info else {}
         self.send(Consolidated(phase.number, self.global_step, values | error | checked | model))
 
