@@ -32,7 +32,7 @@ class Question:
     classes: Sequence[int] | None
     seed: int
     budget: int
-    """Bytes that a piece of a batch may take: activations, and gradients at a time."""
+    """Bytes: a quarter may be activations of a piece of a batch, another one gradients that are held at a time."""
 
     def columns(self, outputs: Tensor, batch: Batch) -> Iterator[Tensor]:
         """Cotangents [v, *outputs.shape], some columns at a time, zero where an output is not active."""
@@ -152,7 +152,7 @@ class Pass:
         if self._bytes_per_example is None:
             few = batch.part(slice(0, 4))
             self._bytes_per_example = _kept_bytes(self._question.model, few) / len(few)
-        return max(1, int(self._question.budget / max(1.0, self._bytes_per_example)))
+        return max(1, int(self._question.budget / 4 / max(1.0, self._bytes_per_example)))
 
 
 def _by_rules(calls: Sequence[Call], gradients: Sequence[Tensor], which: slice) -> dict[str, Tensor]:
