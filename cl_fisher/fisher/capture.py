@@ -43,19 +43,14 @@ class Captured:
     unused: set[str]
     """Parameters that these outputs do not depend on."""
 
-    @property
-    def names(self) -> set[str]:
-        """The parameters that are covered."""
-        return names_of([*self.uses, *self.tied])
-
 
 class Capture:
     """Runs a model and keeps what was found out about its layers: where examples are, and which rules to trust.
 
     A rule is only used where two probes prove it right: the gradient by rule must be autograd's, and the gradient at
-    the layer's output must belong to the examples where the layout has them: with cotangents for half of the examples
-    only, it must vanish for the others. It does not where rows are class prototypes, for instance. The uses of each
-    weight are counted in the graph itself, so that one that nobody has seen counts too.
+    the layer's output must belong to the examples where the layout has them: with cotangents for some of the examples
+    only (`_groups`), it must vanish for the others. It does not where rows are class prototypes, for instance. The uses
+    of each weight are counted in the graph itself, so that one that nobody has seen counts too.
     """
 
     def __init__(self, model: nn.Module, trainable: Mapping[str, nn.Parameter]) -> None:

@@ -1,6 +1,5 @@
 """Numbers by which a wrong Fisher is seen: its shape, and a comparison with plain autograd on a few examples."""
 
-import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from cl_fisher.fisher.likelihood.active import over_all_outputs
 from cl_fisher.fisher.likelihood.choice import LIKELIHOODS
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.matrix import FisherMatrix
-from cl_fisher.fisher.undisturbed import undisturbed
+from cl_fisher.fisher.undisturbed import precise, undisturbed
 
 _EXAMPLES = 16  # compared at most
 _RANKED = 2**17  # entries that are ranked at most: sorting would be the longest step for a large network
@@ -71,8 +70,7 @@ def self_check(
             raise InputError(f"likelihood={likelihood} is unknown: choose from {', '.join(LIKELIHOODS)}")
         likelihood = LIKELIHOODS[likelihood]()
     with undisturbed(model):
-        if any(p.dtype.itemsize < 4 for p in model.parameters()):
-            model = copy.deepcopy(model).float()
+        model = precise(model)
         weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         some, roots = _uncertain(model, batch, next(iter(weights.values())), likelihood, classes, passes)
         reference = _reference(model, weights, some, roots)

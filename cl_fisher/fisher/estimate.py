@@ -1,6 +1,5 @@
 """The Fisher of a network: what can be asked for, and the loop over data that answers."""
 
-import copy
 import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +40,7 @@ from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.mixed import MixedStructure
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.together import check_together
-from cl_fisher.fisher.undisturbed import undisturbed
+from cl_fisher.fisher.undisturbed import precise, undisturbed
 from cl_fisher.fisher.unrolled import unrolled
 from cl_fisher.fisher.watch import Watch
 
@@ -137,7 +136,7 @@ def estimate_fisher(
         raise InputError("standard_error and until are for examples of equal weight, drawn uniformly, in one process")
     processes = Processes(distributed)
     with undisturbed(model), plain():
-        model = _precise(model)
+        model = precise(model)
         trainable = _trainable(model)
         accumulator = structure_.accumulator(model, trainable)
         question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
@@ -223,13 +222,6 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     if complex_ := [name for name, p in trainable.items() if p.is_complex()]:
         raise InputError(f"{complex_[0]} is complex: the Fisher is for real parameters")
     return trainable
-
-
-def _precise(model: nn.Module) -> nn.Module:
-    """A float32 copy of a model with parameters of 16 bits, whose squared gradients would underflow."""
-    if all(p.dtype.itemsize >= 4 for p in model.parameters()):
-        return model
-    return copy.deepcopy(model).float()
 
 
 def _class_list(classes: Sequence[int] | None) -> list[int] | None:

@@ -1,5 +1,6 @@
 """Looking at a model without leaving a trace in it."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,3 +31,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for buffer, before in buffers.items():
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
+
+
+def precise(model: nn.Module) -> nn.Module:
+    """A float32 copy of a model with parameters of 16 bits, whose squared gradients would underflow; else the model."""
+    if all(p.dtype.itemsize >= 4 for p in model.parameters()):
+        return model
+    return copy.deepcopy(model).float()

@@ -86,7 +86,7 @@ class OnlineEWC(Strategy):
 
     def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
         """Estimate once, and leave it at that."""
-        return self._estimate(self.model, batches, classes=classes, until=None)
+        return self._estimate(self.model, batches, classes=classes, until=None, check=False)
 
     def curvature_bound(self) -> float:
         """Largest eigenvalue of P."""

@@ -19,9 +19,10 @@ from cl_fisher.fisher.structure.kronecker import (
     assembled,
     known_sharing,
 )
-from cl_fisher.fisher.structure.spectrum import eigh, wide
+from cl_fisher.fisher.structure.spectrum import eigh
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.weight_matrix import WeightMatrix
+from cl_fisher.fisher.structure.wide import wide
 
 
 @dataclass(frozen=True)

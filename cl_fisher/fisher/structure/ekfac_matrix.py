@@ -21,9 +21,9 @@ from cl_fisher.fisher.structure.spectrum import (
     kron,
     of_sum,
     sampled,
-    wide,
 )
 from cl_fisher.fisher.structure.weight_matrix import WeightMatrix
+from cl_fisher.fisher.structure.wide import wide
 
 
 @dataclass(frozen=True, eq=False)

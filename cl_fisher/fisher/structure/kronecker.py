@@ -15,9 +15,9 @@ from cl_fisher.fisher.structure.direct_sum import DirectSum
 from cl_fisher.fisher.structure.gram import add_gram_, mirrored
 from cl_fisher.fisher.structure.kronecker_matrix import Kronecker
 from cl_fisher.fisher.structure.matrix import FisherMatrix
-from cl_fisher.fisher.structure.spectrum import wide
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.weight_matrix import WeightMatrix
+from cl_fisher.fisher.structure.wide import wide
 
 Sharing = Literal["expand", "reduce"]
 

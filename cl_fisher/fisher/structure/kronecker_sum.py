@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cl_fisher.fisher.structure.matrix import FisherMatrix
-from cl_fisher.fisher.structure.spectrum import wide
+from cl_fisher.fisher.structure.wide import wide
 
 Terms = tuple[Tensor, Tensor]
 """G [T, O, O] and A [T, K, K]."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.structure.wide import wide
 
 MAX_ROWS = 4096
 """Of a block that is made dense: 128 MiB, and minutes for its eigenvalues."""
@@ -116,8 +117,3 @@ def kron(a: Tensor, b: Tensor) -> Tensor:
     """The Kronecker product of two matrices; `torch.kron` fails on some that are not contiguous."""
     rows, columns = len(a) * len(b), a.shape[1] * b.shape[1]
     return (a[:, None, :, None] * b[None, :, None, :]).reshape(rows, columns)
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """In float64, on the CPU if the device has none (Apple's GPUs)."""
-    return tensor.detach().to("cpu" if tensor.device.type == "mps" else tensor.device, torch.float64)
