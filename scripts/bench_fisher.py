@@ -56,7 +56,9 @@ def measure(case: Case, methods: list[Method], rounds: int) -> list[Row]:
     say(f"{case.name}: training")
     model = case.model()
     inputs, targets = case.data(case.examples)
-    timings = Clock(model, inputs, targets, case.sizes).measure(methods, rounds, say)
+    timings = Clock(model, inputs, targets, case.sizes).measure(
+        [method for method in methods if method.what not in case.left_out], rounds, say
+    )
     say(f"{case.name}: the diagonal in float64")
     reference = Reference(model, inputs[: case.checked], targets[: case.checked])
     work = count(model, inputs)
@@ -65,6 +67,9 @@ def measure(case: Case, methods: list[Method], rounds: int) -> list[Row]:
     rows = [Row(case.name, "torch", "training step", size, extra_mib=step if isinstance(step, float) else None)]
     for method in methods:
         say(f"{method.name}: error and memory")
+        if method.what in case.left_out:
+            rows.append(Row(case.name, method.library, method.what, remark=case.left_out[method.what]))
+            continue
         row = timed(case, method, timings[method.name])
         row.floor = floor(work, method.what, case.examples)
         if row.ratio is not None:

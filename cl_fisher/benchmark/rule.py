@@ -6,7 +6,8 @@ from typing import Literal, get_args
 from cl_fisher.error import InputError
 
 ScenarioName = Literal["task", "domain", "class"]
-HeadName = Literal["growing", "full"]
+HeadName = Literal["growing", "full", "separate"]
+OldRows = Literal["penalised", "frozen", "free"]
 
 _NEED = {
     "task": "a task needs at least two classes, else there is nothing to tell apart (scenario=class can)",
@@ -17,11 +18,22 @@ _NEED = {
 }
 
 
-def check_scenario(name: str, head: str) -> None:
-    """Raise `InputError` for a scenario or head that does not exist."""
-    for key, value, known in (("name", name, get_args(ScenarioName)), ("head", head, get_args(HeadName))):
-        if value not in known:
-            raise InputError(f"scenario.{key}={value} is unknown: it must be one of {', '.join(known)}")
+def check_scenario(name: str, head: str, old_rows: str = "penalised", blur: float = 0.0) -> None:
+    """Raise `InputError` for a scenario, head or treatment of old rows that does not exist or does not fit."""
+    choices = {"name": ScenarioName, "head": HeadName, "old_rows": OldRows}
+    for (key, known), value in zip(choices.items(), (name, head, old_rows), strict=True):
+        if value not in get_args(known):
+            raise InputError(f"scenario.{key}={value} is unknown: it must be one of {', '.join(get_args(known))}")
+    if name == "domain" and old_rows != "penalised":
+        raise InputError(
+            f"scenario.old_rows={old_rows} is not possible with scenario=domain: all tasks share all rows of the "
+            "output layer, so none is old"
+        )
+    if name == "class" and head != "full" and blur > 0:
+        raise InputError(
+            f"scenario.blur={blur:g} is not possible with scenario.head={head}: classes of later tasks appear early, "
+            "which needs scenario.head=full"
+        )
 
 
 def check_split(
@@ -43,7 +55,7 @@ def check_split(
     if sizes is not None:
         return _check_sizes(sizes, n_tasks, n_dealt, scenario_name, head)
     fewest = 1 if scenario_name == "class" else 2
-    grows = scenario_name == "class" and head == "growing"
+    grows = scenario_name == "class" and head != "full"
     fits = [n for n in range(1, n_dealt // fewest + 1) if scenario_name != "domain" or n_dealt % n == 0]
     possible = [n for n in fits if n < n_dealt or not grows]
     if n_tasks not in possible:
@@ -80,8 +92,8 @@ def _check_sizes(sizes: Sequence[int], n_tasks: int, n_dealt: int, scenario_name
     alone = scenario_name != "class" and 1 in counts
     if alone or (scenario_name == "domain" and len(set(counts)) > 1):
         raise InputError(f"{wrong}not possible with scenario={scenario_name}: {_NEED[scenario_name]}")
-    if scenario_name == "class" and head == "growing" and counts[0] == 1:
-        raise InputError(f"{wrong}not possible with scenario.head=growing: {_NEED['growing']}")
+    if scenario_name == "class" and head != "full" and counts[0] == 1:
+        raise InputError(f"{wrong}not possible with scenario.head={head}: {_NEED['growing']}")
     return counts
 
 

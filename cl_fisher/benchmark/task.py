@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from cl_fisher.benchmark.rule import HeadName, check_scenario
+from cl_fisher.benchmark.rule import HeadName, OldRows, check_scenario
 from cl_fisher.benchmark.rule import ScenarioName as ScenarioName
+from cl_fisher.bounds import Fraction
 from cl_fisher.dataset.examples import Examples
 
 
@@ -15,10 +16,16 @@ class Scenario:
 
     name: ScenarioName
     head: HeadName = "growing"
-    """Class-incremental only: whether unseen classes already compete."""
+    """Class-incremental only: whether classes not seen yet already compete ("full"), and whether in training only the
+    task's own do ("separate"; Ahn et al. 2021, "SS-IL", sec. 4.1, call it separated softmax)."""
+    old_rows: OldRows = "penalised"
+    """What happens to the rows of the output layer that stand for earlier tasks' classes: like any weight the penalty's
+    ("penalised"), fixed ("frozen"), or kept out of the penalty ("free")."""
+    blur: Fraction = 0.0
+    """Fraction of each task's training examples that come at the times of the others: see `blur.py`."""
 
     def __post_init__(self) -> None:
-        check_scenario(self.name, self.head)
+        check_scenario(self.name, self.head, self.old_rows, self.blur)
 
     def units(self, sizes: Sequence[int]) -> list[range]:
         """Output units of each task, given its number of classes: shared if domain-incremental, else one by one."""
@@ -64,3 +71,7 @@ class TaskSequence:
         if self.scenario.head == "full":
             return range(self.n_outputs)
         return range(self.tasks[seen - 1].units.stop) if task.number <= seen else None
+
+    def trained(self, task: Task, seen: int) -> range | None:
+        """Output units that compete for the task's examples in training; `active` but for separate heads."""
+        return task.units if self.scenario.head == "separate" else self.active(task, seen)

@@ -94,6 +94,7 @@ def assemble(
         batch_size=cfg.batch_size,
         optimizer_state=cfg.optimizer_state,
         fisher_samples=cfg.fisher.samples if cfg.fisher.sampling == "uniform" else None,
+        consolidate_every=cfg.consolidate_every,
         log_every=cfg.log_every,
         checkpoint=cfg.checkpoint,
         loader=LoaderSettings(**cfg.loader),

@@ -16,6 +16,8 @@ OWN = "cl_fisher."
 def build(node: Any, **kwargs: Any) -> Any:
     """Instantiate a node's `_target_` with its options (`hydra.utils.instantiate`), lists as lists, and `kwargs`.
 
+    A `_partial_` node is called only if there are `kwargs`; so are those within it, by whoever gets them.
+
     `kwargs` do not pass through Hydra, which would turn a dataclass such as a data set into a configuration.
 
     Raises:
@@ -30,7 +32,7 @@ def build(node: Any, **kwargs: Any) -> Any:
     target = str(node["_target_"])
     try:
         made = functools.partial(instantiate(node, _partial_=True, _convert_="all"), **kwargs)
-        return made if node.get("_partial_") else made()
+        return made if node.get("_partial_") and not kwargs else made()
     except (InputError, RunError):
         raise
     except (InstantiationException, ValueError, TypeError) as error:

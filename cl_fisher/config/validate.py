@@ -45,6 +45,7 @@ def validate(cfg: DictConfig) -> None:
     if values["epochs"] is None and values["iterations"] is None:
         raise InputError("epochs and iterations are both null: set one of them")
     _check_split(values)
+    _check_scenario(values)
     _check_fisher(values["fisher"])
     for key in ("output_dir", "data_dir"):
         if values[key] == "":
@@ -163,6 +164,17 @@ def _check_split(values: Node) -> None:
         how = {key: benchmark[key] for key in ("class_order", "sizes") if key in benchmark}
         scenario = values["scenario"]
         check_split(values["n_tasks"], n_classes, scenario["name"], head=scenario.get("head", "growing"), **how)
+
+
+def _check_scenario(values: Node) -> None:
+    """A strategy that needs to be told the task, where it is not; `SCENARIOS` and `WHY` stand in its source file."""
+    name = values["scenario"]["name"]
+    strategy = values["strategy"]
+    for target in [strategy["_target_"], *(part.get("_target_", "") for part in strategy.get("parts", {}).values())]:
+        possible = constant(str(target), "SCENARIOS")
+        if isinstance(possible, tuple) and name not in possible:
+            kind, why = str(target).rpartition(".")[2], constant(str(target), "WHY")
+            raise InputError(f"scenario={name} is not possible with {kind}: {why}; it can be {', '.join(possible)}")
 
 
 def _check_data_dir(path: Path) -> None:

@@ -11,8 +11,7 @@ from cl_fisher.fisher import FisherMatrix, estimate_fisher
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.structure import Structure
-from cl_fisher.strategy.quadratic import QuadraticPenalty
-from cl_fisher.strategy.strategy import Strategy
+from cl_fisher.strategy.strategy import Step, Strategy
 
 
 class EWC(Strategy):
@@ -36,6 +35,8 @@ class EWC(Strategy):
         likelihood: as in `estimate_fisher`.
         until: as in `estimate_fisher`.
         check: as in `estimate_fisher`.
+        step: "gradient": the penalty's gradient joins the loss's. "proximal": call `ewc.after_step(optimizer)` after
+            each step instead, which solves the quadratic exactly, so that no strength diverges (SGD, Adam, AdamW).
     """
 
     @checked
@@ -51,9 +52,9 @@ class EWC(Strategy):
         likelihood: str | Likelihood = "categorical",
         until: UnitInterval | None = None,
         check: bool = False,
+        step: Step = "gradient",
     ) -> None:
-        super().__init__(model, strength)
-        self.quadratic = QuadraticPenalty()
+        super().__init__(model, strength, step)
         self._estimate = partial(
             estimate_fisher,
             estimator=estimator,
@@ -65,14 +66,6 @@ class EWC(Strategy):
             until=until,
             check=check,
         )
-
-    def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
-        """Add strength * sum_t F_t (theta - theta_t) to `.grad`, in place, without autograd; once per step."""
-        self.quadratic.add_gradient(self.model, self.strength, parameters)
-
-    def penalty(self) -> float:
-        """The penalty at the current weights."""
-        return 0.5 * self.strength * self.quadratic.value(self.model)
 
     def consolidate(
         self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None, distributed: bool = False
@@ -88,25 +81,3 @@ class EWC(Strategy):
     def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
         """Estimate once, and leave it at that."""
         return self._estimate(self.model, batches, classes=classes, until=None, check=False)
-
-    def curvature_bound(self) -> float:
-        """Largest eigenvalue of sum_t F_t."""
-        return self.quadratic.largest_eigenvalue()
-
-    @property
-    def state_bytes(self) -> int:
-        """Of the penalty."""
-        return self.quadratic.bytes
-
-    @property
-    def merge_error(self) -> float:
-        """Of the precision."""
-        return self.quadratic.merge_error
-
-    def state_dict(self) -> dict[str, Any]:
-        """The collapsed penalty."""
-        return self.quadratic.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Undo `state_dict`."""
-        self.quadratic.load_state_dict(state)

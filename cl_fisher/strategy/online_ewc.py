@@ -11,8 +11,7 @@ from cl_fisher.fisher import FisherMatrix, estimate_fisher
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.structure import Structure
-from cl_fisher.strategy.quadratic import QuadraticPenalty
-from cl_fisher.strategy.strategy import Strategy
+from cl_fisher.strategy.strategy import Step, Strategy
 
 
 class OnlineEWC(Strategy):
@@ -36,6 +35,7 @@ class OnlineEWC(Strategy):
         likelihood: as in `EWC`.
         until: as in `EWC`.
         check: as in `EWC`.
+        step: as in `EWC`.
     """
 
     @checked
@@ -52,10 +52,10 @@ class OnlineEWC(Strategy):
         likelihood: str | Likelihood = "categorical",
         until: UnitInterval | None = None,
         check: bool = False,
+        step: Step = "gradient",
     ) -> None:
-        super().__init__(model, strength)
+        super().__init__(model, strength, step)
         self.gamma = gamma
-        self.quadratic = QuadraticPenalty()
         self._estimate = partial(
             estimate_fisher,
             estimator=estimator,
@@ -68,14 +68,6 @@ class OnlineEWC(Strategy):
             check=check,
         )
 
-    def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
-        """Add strength * P (theta - theta_last) to `.grad`, in place, without autograd; once per step."""
-        self.quadratic.add_gradient(self.model, self.strength, parameters)
-
-    def penalty(self) -> float:
-        """The penalty at the current weights."""
-        return 0.5 * self.strength * self.quadratic.value(self.model)
-
     def consolidate(
         self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None, distributed: bool = False
     ) -> FisherMatrix:
@@ -87,25 +79,3 @@ class OnlineEWC(Strategy):
     def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
         """Estimate once, and leave it at that."""
         return self._estimate(self.model, batches, classes=classes, until=None, check=False)
-
-    def curvature_bound(self) -> float:
-        """Largest eigenvalue of P."""
-        return self.quadratic.largest_eigenvalue()
-
-    @property
-    def state_bytes(self) -> int:
-        """Of the penalty."""
-        return self.quadratic.bytes
-
-    @property
-    def merge_error(self) -> float:
-        """Of the precision."""
-        return self.quadratic.merge_error
-
-    def state_dict(self) -> dict[str, Any]:
-        """The penalty."""
-        return self.quadratic.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Undo `state_dict`."""
-        self.quadratic.load_state_dict(state)

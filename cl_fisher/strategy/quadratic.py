@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cl_fisher.error import RunError
 from cl_fisher.fisher import FisherMatrix
 from cl_fisher.fisher.storage import restored
+from cl_fisher.strategy.proximal import Metric, pulled
 
 
 class QuadraticPenalty:
@@ -96,6 +97,28 @@ class QuadraticPenalty:
         self.precision.add_product_(gradients, delta, strength)
         if self.linear:
             torch._foreach_add_([gradients[n] for n in names], [self.linear[n] for n in names], alpha=strength)
+
+    @torch.no_grad()
+    def proximal(self, model: nn.Module, strength: float, metric: Metric) -> None:
+        """Move the weights w to the minimum over v of (v - w)^T M (v - w) / (2 s) + strength/2 value(v).
+
+        `metric` has M / s (see `cl_fisher.strategy.proximal`); parameters that it does not name stay where they are.
+        Where the precision is diagonal, or M a multiple of the identity, the solution is exact, else by conjugate
+        gradients.
+        """
+        if self.precision is None or strength == 0:
+            return
+        self._check_alive()
+        weights = self._weights(model)
+        scale = {name: metric[id(weights[name])] / strength for name in self.centre if id(weights[name]) in metric}
+        names = list(scale)
+        moved = torch._foreach_sub([weights[n] for n in names], [self.centre[n] for n in names])
+        right = {name: d * scale[name] for name, d in zip(names, moved, strict=True)}
+        if self.linear:
+            right = {name: r - self.linear[name] for name, r in right.items()}
+        held = {name: weights[name] - c for name, c in self.centre.items() if name not in scale}
+        for name, delta in pulled(self.precision, scale, right, held).items():
+            weights[name].copy_(self.centre[name] + delta)
 
     def largest_eigenvalue(self) -> float:
         """Of the precision; 0.0 before the first task."""

@@ -1,6 +1,6 @@
 """Batches of a training phase: from tensors in memory where they fit, else by worker processes; the same either way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,9 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.seeding import generator
-
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Inputs [B, *shape], targets [B], positions in the phase's data [B], number of the part that each comes from [B]."""
+from cl_fisher.strategy.batch import Batch
 
 PASS_SIZE = 500
 """Batch size of passes that only read (evaluation, Fisher); no result depends on it."""
@@ -51,28 +49,35 @@ class BatchOrder:
 
 
 class PhaseData(Dataset[Batch]):
-    """The examples of one or more tasks, one behind the other."""
+    """The examples of one or more tasks, by task number, one behind the other."""
 
-    def __init__(self, parts: Sequence[Examples]) -> None:
-        self.parts = list(parts)
-        sizes = torch.tensor([len(p) for p in parts])
-        self.part = torch.arange(len(parts)).repeat_interleave(sizes)
+    def __init__(self, tasks: Mapping[int, Examples]) -> None:
+        self.parts = list(tasks.values())
+        sizes = torch.tensor([len(p) for p in self.parts])
+        self.part = torch.arange(len(self.parts)).repeat_interleave(sizes)
         self.first = sizes.cumsum(0) - sizes
-        self.targets = torch.cat([p.targets for p in parts])
+        self.task = torch.tensor(list(tasks)).repeat_interleave(sizes)
+        self.position = torch.arange(len(self.part)) - self.first[self.part]
+        self.targets = torch.cat([p.targets for p in self.parts])
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitems__(self, which: Tensor) -> Batch:
         """A batch; DataLoader calls this in a worker, `MemoryBatches` in the process itself."""
-        part = self.part.index_select(0, which)
+        about = (column.index_select(0, which) for column in (self.targets, self.position, self.task))
+        return Batch(self.inputs(which), *about)
+
+    def inputs(self, which: Tensor) -> Tensor:
+        """Network inputs of the examples at these positions, float32."""
         if len(self.parts) == 1:
-            return self.parts[0].inputs(which), self.targets.index_select(0, which), which, part
+            return self.parts[0].inputs(which)
+        part = self.part.index_select(0, which)
         inputs = torch.empty(len(which), *self.parts[0].shape)
         for i in part.unique().tolist():
             of_part = part == i
             inputs[of_part] = self.parts[i].inputs(which[of_part] - self.first[i])
-        return inputs, self.targets[which], which, part
+        return inputs
 
     @property
     def bytes(self) -> int:
@@ -82,11 +87,13 @@ class PhaseData(Dataset[Batch]):
     def materialised(self) -> "PhaseData":
         """The same data, gathered into one tensor in memory."""
         parts = [p.materialised() for p in self.parts]
-        first = parts[0]
-        everything = torch.arange(len(self))
-        whole = replace(first, source=torch.cat([p.source for p in parts]), rows=everything, targets=self.targets)
-        result = PhaseData([whole])
-        result.part = self.part
+        if len({(p.source.dtype, p.scale) for p in parts}) > 1:  # of several data sets: only as network inputs alike
+            whole = Examples(self.inputs(torch.arange(len(self))), torch.arange(len(self)), self.targets)
+        else:
+            source = parts[0].source if len(parts) == 1 else torch.cat([p.source for p in parts])
+            whole = replace(parts[0], source=source, rows=torch.arange(len(self)), targets=self.targets)
+        result = PhaseData({1: whole})
+        result.task, result.position = self.task, self.position
         return result
 
 
@@ -104,10 +111,10 @@ class MemoryBatches:
 
 
 def training_batches(
-    parts: Sequence[Examples], batch_size: int, seed: int, phase: int, settings: LoaderSettings
+    tasks: Mapping[int, Examples], batch_size: int, seed: int, phase: int, settings: LoaderSettings
 ) -> "MemoryBatches | DataLoader[Batch]":
     """An endless supply of epochs of a phase's training data."""
-    data = PhaseData(parts)
+    data = PhaseData(tasks)
     order = BatchOrder(len(data), batch_size, seed, phase)
     fits = data.bytes <= settings.memory_gb * 2**30 if settings.in_memory == "auto" else settings.in_memory
     if fits:
@@ -131,7 +138,9 @@ class ReadingBatches:
         dtype: of the inputs, if not float32.
     """
 
-    def __init__(self, examples: Examples, which: Tensor | None = None, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, examples: Examples | PhaseData, which: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
         self._examples, self._dtype = examples, dtype
         self._positions = torch.arange(len(examples)) if which is None else which
 

@@ -1,9 +1,10 @@
 """The task loop: a new Trainer for each task, consolidation after it, evaluation on all tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +14,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cl_fisher.benchmark.task import Task, TaskSequence
+from cl_fisher.benchmark.task import TaskSequence
+from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError, RunError
 from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
 from cl_fisher.seeding import generator
 from cl_fisher.strategy.strategy import Strategy
 from cl_fisher.training import checkpoint
-from cl_fisher.training.batches import LoaderSettings, ReadingBatches, training_batches
+from cl_fisher.training.batches import LoaderSettings, PhaseData, ReadingBatches, training_batches
 from cl_fisher.training.checkpoint import Keep
 from cl_fisher.training.datamodule import PhaseDataModule
 from cl_fisher.training.evaluate import accuracies
@@ -27,6 +29,7 @@ from cl_fisher.training.fit import fit
 from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
 from cl_fisher.training.module import ContinualModule
 from cl_fisher.training.phase import Phase, phases_of
+from cl_fisher.training.task_free import TaskFree
 from cl_fisher.training.watch import Watch
 
 
@@ -41,6 +44,8 @@ class StreamSettings:
     optimizer_state: Literal["keep", "reset"] = "keep"
     fisher_samples: int | None = None
     """Examples of a task that consolidation gets to see, drawn uniformly; None: all."""
+    consolidate_every: int | None = None
+    """Optimizer steps between consolidations of what was seen since; None: at task ends, of the task."""
     log_every: int = 10
     checkpoint: Keep = "last"
     loader: LoaderSettings = field(default_factory=LoaderSettings)
@@ -74,8 +79,8 @@ class Stream:
         about: dict[str, Any] | None = None,
     ) -> None:
         self.sequence, self.model, self.strategy, self.settings = sequence, model, strategy, settings
-        self.module = ContinualModule(model, strategy)
-        self.phases = phases_of(sequence, strategy)
+        self.module = ContinualModule(model, strategy, sequence.n_outputs, sequence.scenario.old_rows)
+        self.phases = phases_of(sequence, strategy, settings.seed)
         self.ledger = Ledger(joint=strategy.trains_on == "all")
         self.done = 0
         self.global_step = 0
@@ -113,12 +118,13 @@ class Stream:
     def _train_and_evaluate(self, phase: Phase) -> None:
         with self.ledger.clock("train"):
             watch = self.train(phase)
-        if phase.number == 2 and self._should_penalise() and watch.largest_penalty == 0:
+        if phase.number == 2 and not self._task_free and self._should_penalise() and watch.largest_penalty == 0:
             raise RunError(
                 "the penalty was 0 at every step of task 2: nothing protects task 1, or the weights did not move "
                 "(a learning rate of 0?)"
             )
-        self._consolidate(phase)
+        if not self._task_free:
+            self._consolidate_task(phase)
         self._evaluate(after_task=phase.seen, seen=phase.seen)
         self.done = phase.number
 
@@ -130,17 +136,21 @@ class Stream:
     def train(self, phase: Phase) -> Watch:
         """Train one phase; what was seen meanwhile is returned."""
         settings = self.settings
-        batches = training_batches(
-            [task.train for task in phase.tasks], settings.batch_size, settings.seed, phase.number, settings.loader
-        )
-        if self._optimizer is None or settings.optimizer_state == "reset":
+        heads = self._heads(phase)
+        self.strategy.begin_task(phase.seen, heads)
+        data = self.strategy.training_data(phase.data)
+        batches = training_batches(data, settings.batch_size, settings.seed, phase.number, settings.loader)
+        if self._optimizer is None or settings.optimizer_state == "reset" or self.strategy.starts_anew:
             self._optimizer = self.new_optimizer()
-        active = [self.sequence.active(task, phase.seen) for task in phase.tasks]
-        self.module.begin_phase([a for a in active if a is not None], self.sequence.n_outputs, self._optimizer)
+        self.module.begin_phase(heads, data, self._optimizer, self._old_units(phase))
         trainer, steps, epochs = self._trainer(phase, len(batches))
-        self.send(TaskStarted(phase.number, sum(len(t.train) for t in phase.tasks), steps, epochs))
+        self.send(TaskStarted(phase.number, sum(map(len, data.values())), steps, epochs))
         watch = Watch(phase.number, steps, self.global_step, settings.log_every, self.send)
-        trainer.callbacks.append(watch)  # type: ignore[attr-defined] # set by its connector
+        callbacks: list[pl.Callback] = [watch]
+        if settings.consolidate_every is not None:
+            consolidate = partial(self._consolidate, phase)
+            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, PhaseData(data), consolidate))
+        trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined] # set by its connector
         fit(trainer, self.module, PhaseDataModule(batches))
         self.global_step += trainer.global_step
         if trainer.global_step < steps:
@@ -150,10 +160,25 @@ class Stream:
         watch.check_weights(self.module)
         return watch
 
+    def _heads(self, phase: Phase) -> list[range | None]:
+        """By task, as far as training gets to see: which outputs compete for its examples."""
+        tasks = self.sequence.tasks[: max(phase.seen, *phase.data)]
+        return [self.sequence.trained(task, phase.seen) for task in tasks]
+
+    def _old_units(self, phase: Phase) -> set[int]:
+        if self.strategy.trains_on != "task":
+            return set()
+        *earlier, own = self.sequence.tasks[: phase.seen]
+        return {unit for task in earlier for unit in task.units} - set(own.units)
+
+    @property
+    def _task_free(self) -> bool:
+        return self.settings.consolidate_every is not None
+
     def _trainer(self, phase: Phase, batches_per_epoch: int) -> tuple[pl.Trainer, int, int]:
         """A Trainer, the optimizer steps that it will take and the epochs that it will begin."""
         iterations, epochs = self.settings.iterations, self.settings.epochs
-        share = len(phase.tasks) if self.strategy.trains_on == "all" else 1  # joint gets what all tasks get together
+        share = len(phase.data) if self.strategy.trains_on == "all" else 1  # joint gets what all tasks get together
         limit = {"max_epochs": epochs} if iterations is None else {"max_epochs": -1, "max_steps": iterations * share}
         trainer = self.new_trainer(**limit)
         per_epoch = -(-batches_per_epoch // trainer.accumulate_grad_batches)
@@ -181,16 +206,28 @@ class Stream:
             )
 
     def _should_penalise(self) -> bool:
-        return self.strategy.strength > 0 and self.strategy.curvature_bound() > 0
+        strategy = self.strategy  # a proximal step may hold the weights so well that not a bit of them moves
+        return strategy.strength > 0 and strategy.step == "gradient" and strategy.curvature_bound() > 0
 
-    def _consolidate(self, phase: Phase) -> None:
-        task = phase.tasks[-1]
-        n, samples = len(task.train), self.settings.fisher_samples
-        draw = generator(self.settings.seed, "fisher", task.number)
-        which = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
+    def _consolidate_task(self, phase: Phase) -> None:
+        data = PhaseData(self._alike(phase))
+        n, samples = len(data), self.settings.fisher_samples
+        draw = generator(self.settings.seed, "fisher", phase.seen)
+        few = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
+        self._consolidate(phase, self._readable(data, few))
+
+    def _alike(self, phase: Phase) -> Mapping[int, Examples]:
+        """What one Fisher can be taken of: all that was trained on if the same outputs compete, else the task's own."""
+        heads = self._heads(phase)
+        if self.strategy.trains_on == "task" and len({heads[number - 1] for number in phase.data}) == 1:
+            return phase.data
+        return {phase.seen: phase.data[phase.seen]}
+
+    def _consolidate(self, phase: Phase, examples: ReadingBatches) -> None:
+        own = self.sequence.tasks[phase.seen - 1]
         before = self.ledger.seconds["fisher"]
         with self.ledger.clock("fisher"):
-            fisher = self.strategy.consolidate(self._readable(task, which), self.sequence.active(task, phase.seen))
+            fisher = self.strategy.consolidate(examples, self.sequence.trained(own, phase.seen))
         if fisher is None:
             return
         values = {key: fisher.info[key] for key in ("estimator", "structure", "samples")} | {
@@ -206,15 +243,15 @@ class Stream:
         model = {"model": fisher.info["model"]} if "model" in fisher.info else {}
         self.send(Consolidated(phase.number, self.global_step, values | error | checked | model))
 
-    def _readable(self, task: Task, which: Tensor | None) -> ReadingBatches:
+    def _readable(self, data: PhaseData, which: Tensor | None) -> ReadingBatches:
         dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
-        return ReadingBatches(task.train, which, dtype)
+        return ReadingBatches(data, which, dtype)
 
     def check(self) -> None:
         """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples."""
-        task = self.sequence.tasks[0]
-        few = self._readable(task, torch.arange(min(4, len(task.train))))
-        fisher = self.strategy.check(few, self.sequence.active(task, 1))
+        data = PhaseData(self._alike(self.phases[0]))
+        few = self._readable(data, torch.arange(min(4, len(data))))
+        fisher = self.strategy.check(few, self.sequence.trained(self.sequence.tasks[0], 1))
         if fisher is not None and self.settings.checkpoint != "none":
             try:
                 fisher.tensors()
@@ -227,7 +264,7 @@ class Stream:
             if not any(counts):
                 continue
             with self.ledger.clock("eval"):
-                row = accuracies(self.model, self.sequence, split, seen)
+                row = accuracies(self.model, self.strategy, self.sequence, split, seen)
             event = Evaluated(after_task, self.global_step, split, tuple(row), counts)
             self.ledger.note(event)
             self.send(event)

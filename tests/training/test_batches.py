@@ -10,7 +10,8 @@ from cl_fisher.training.batches import LoaderSettings, MemoryBatches, ReadingBat
 
 
 def parts():
-    return [t.train for t in permuted(digits(), Scenario("task"), n_tasks=3, seed=0, validation_fraction=0.1).tasks]
+    tasks = permuted(digits(), Scenario("task"), n_tasks=3, seed=0, validation_fraction=0.1).tasks
+    return {t.number: t.train for t in tasks}
 
 
 def epochs(settings, n=2, some=None):
@@ -32,20 +33,22 @@ def test_memory_and_workers_agree_bit_for_bit():
 
 def test_every_example_once_an_epoch_in_another_order_each():
     first, second = epochs(LoaderSettings())
-    n = sum(len(p) for p in parts())
+    n = sum(len(p) for p in parts().values())
     for epoch in (first, second):
-        assert torch.equal(torch.cat([which for _, _, which, _ in epoch]).sort().values, torch.arange(n))
+        seen = torch.stack([torch.cat([b.task for b in epoch]), torch.cat([b.position for b in epoch])])
+        wanted = [torch.stack([torch.full((len(p),), number), torch.arange(len(p))]) for number, p in parts().items()]
+        assert torch.equal(seen.unique(dim=1), torch.cat(wanted, 1))
         assert [len(targets) for _, targets, _, _ in epoch] == [100] * (n // 100) + [n % 100]
     assert not torch.equal(first[0][2], second[0][2])
 
 
 def test_parts_keep_their_own_images_and_targets():
     tasks = parts()
-    for inputs, targets, which, part in epochs(LoaderSettings(), n=1)[0][:3]:
+    for inputs, targets, position, task in epochs(LoaderSettings(), n=1)[0][:3]:
         for i in range(0, 100, 17):
-            own = which[i] - sum(len(p) for p in tasks[: part[i]])
-            assert torch.equal(inputs[i], tasks[part[i]].inputs(own[None])[0])
-            assert targets[i] == tasks[part[i]].targets[own]
+            own = tasks[int(task[i])]
+            assert torch.equal(inputs[i], own.inputs(position[i][None])[0])
+            assert targets[i] == own.targets[position[i]]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_auto_goes_by_size(settings, in_memory):
 
 
 def test_reading_batches():
-    examples = parts()[0]
+    examples = parts()[1]
     batches = list(ReadingBatches(examples))
     assert [len(t) for _, t, _ in batches] == [500, 500, len(examples) - 1000]
     assert torch.equal(torch.cat([i for i, _, _ in batches]), examples.inputs(torch.arange(len(examples))))

@@ -1,0 +1,36 @@
+"""What a training step is about: examples, which task each comes from, and which outputs compete for it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+Heads = Sequence[range | None]
+"""By task (the first is task 1): the outputs that compete for its examples; None where no output stands for them."""
+
+
+class Batch(NamedTuple):
+    """Examples of a training step."""
+
+    inputs: Tensor
+    """[B, *shape]."""
+    targets: Tensor
+    """int64 [B]: output units."""
+    position: Tensor
+    """int64 [B]: where it lies within the task's training data; -1 for what a strategy has added."""
+    task: Tensor
+    """int64 [B]: the number, from 1, of the task that each example belongs to."""
+
+
+def masks(heads: Heads, n_outputs: int) -> Tensor:
+    """Boolean [tasks, n_outputs]: whether an output competes for a task's examples."""
+    units = torch.arange(n_outputs)
+    return torch.stack([(units >= h.start) & (units < h.stop) if h else units < 0 for h in heads])
+
+
+def nll(logits: Tensor, targets: Tensor, task: Tensor, masks: Tensor) -> Tensor:
+    """Negative log-likelihood of each example, [B], over the outputs that compete for it."""
+    competing = masks.to(logits.device)[task - 1]
+    return cross_entropy(logits.masked_fill(~competing, float("-inf")), targets, reduction="none")
