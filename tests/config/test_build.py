@@ -61,7 +61,8 @@ def test_arguments_arrive_as_they_are_and_lists_as_lists(package):
     given = Example([1, 2])
     assert build(node(package), other=given).other is given
     assert type(build(node(package, other=[1, [2]])).other) is list
-    assert build(node(package, _partial_=True), other=given)().other is given
+    assert build(node(package, _partial_=True), other=given).other is given
+    assert build(node(package, _partial_=True))(other=given).other is given
 
 
 def test_a_misspelt_option_is_one_line(package):
