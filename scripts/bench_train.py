@@ -129,7 +129,7 @@ def ours(images, targets, n_tasks, folder, alternate):
     trainer = partial(build(cfg.trainer), callbacks=[alternate])
     stream = Stream(sequence, model, strategy, build(cfg.optimizer), trainer, settings, listeners, folder)
     stream.send(RunStarted(1, 1, {}, {"strategy": "ewc"}))
-    return lambda: stream.train(Phase(1, (task,), 1))
+    return lambda: stream.train(Phase(1, {1: task.train}, 1))
 
 
 def report(blocks, fixed) -> None:

@@ -78,4 +78,4 @@ class OnlineEWC(Strategy):
 
     def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix:
         """Estimate once, and leave it at that."""
-        return self._estimate(self.model, batches, classes=classes, until=None, check=False)
+        return self._estimate(self.model, batches, classes=classes, check=False)

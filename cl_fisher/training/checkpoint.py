@@ -11,6 +11,7 @@ import torch
 from cl_fisher.error import InputError
 
 Keep = Literal["last", "all", "none"]
+"""What stays on disk: the last task end, every one, or none."""
 
 
 def save(directory: Path, task: int, state: dict[str, Any], keep: Keep) -> None:

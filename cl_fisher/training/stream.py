@@ -130,7 +130,7 @@ class Stream:
 
     def _keep(self, phase: Phase) -> None:
         self.send(TaskEnded(phase.number, self.global_step, self.summary("running")))
-        if self._directory is not None:
+        if self._directory is not None and self.settings.checkpoint != "none":  # then state need not be storable
             checkpoint.save(self._directory / "checkpoints", phase.number, self.state_dict(), self.settings.checkpoint)
 
     def train(self, phase: Phase) -> Watch:

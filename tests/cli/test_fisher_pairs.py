@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from cl_fisher.cli import job
 from cl_fisher.cli.main import main
 from cl_fisher.config import conf_dir, register_resolvers
+from cl_fisher.error import InputError
 from cl_fisher.event import Consolidated, StepTaken
 from cl_fisher.training.stream import Stream
 
@@ -40,7 +41,7 @@ def composed(*overrides):
 @pytest.mark.parametrize("strategy", ["ewc", "online_ewc"])
 @pytest.mark.parametrize("structure", STRUCTURES)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_every_pair_runs_three_tasks(estimator, structure, strategy):
+def test_every_pair_runs_three_tasks(estimator, structure, strategy, tmp_path):
     if (estimator, structure) in REFUSED:
         pytest.skip("refused; see the test below")
     cfg = composed(
@@ -50,7 +51,7 @@ def test_every_pair_runs_three_tasks(estimator, structure, strategy):
         *EXTRA.get(structure, []),
     )
     notes = Notes()
-    stream: Stream = job.assemble(cfg, [notes])
+    stream: Stream = job.assemble(cfg, [notes], tmp_path)
     stream.check()
     summary = stream.run(None)
     assert summary["final"]
@@ -84,3 +85,10 @@ def test_what_cannot_be_done_is_refused_before_training(tmp_path, capsys, overri
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_until_is_rehearsed():
+    """What a stopping rule cannot do is said before any training."""
+    words = ["fisher.until=0.1", "fisher.sampling=importance", "fisher.samples=20"]
+    with pytest.raises(InputError, match="equal weight"):
+        job.check(composed("strategy=ewc", *words))
