@@ -38,7 +38,7 @@ class EWCCallback(pl.Callback):
     ) -> None:
         self.classes = classes
         no_model_yet = nn.Identity()
-        self._n_batches = 0
+        self._n_batches = self._stepped = 0
         self.ewc = (OnlineEWC if online else EWC)(no_model_yet, strength, **options)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
@@ -47,7 +47,7 @@ class EWCCallback(pl.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
         """A new task begins."""
-        self._n_batches = 0
+        self._n_batches = self._stepped = 0
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Say at the first batch, not after the whole task, that it cannot be consolidated."""
@@ -60,7 +60,11 @@ class EWCCallback(pl.Callback):
         self.ewc.add_gradient(p for group in optimizer.param_groups for p in group["params"])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Log the penalty when the Trainer logs."""
+        """With step="proximal" the penalty acts here, once per optimizer step; log it when the Trainer logs."""
+        if trainer.global_step != self._stepped:
+            self._stepped = trainer.global_step
+            for optimizer in trainer.optimizers:
+                self.ewc.after_step(optimizer)
         if trainer.logger is not None and trainer._logger_connector.should_update_logs:
             pl_module.log("ewc_penalty", self.ewc.penalty())
 

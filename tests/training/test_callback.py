@@ -75,13 +75,14 @@ def test_each_fit_is_a_task(package, online):
     assert callback.ewc.quadratic.precision.trace() > 0
 
 
+@pytest.mark.parametrize("step", ["gradient", "proximal"])
 @pytest.mark.parametrize("package", PACKAGES)
-def test_the_second_fit_is_the_plain_loop_with_ewc(package):
+def test_the_second_fit_is_the_plain_loop_with_ewc(package, step):
     pl = importlib.import_module(package)
-    module, callback = project(pl), EWCCallback(strength=5.0)
+    module, callback = project(pl), EWCCallback(strength=5.0, step=step)
     fit(pl, module, callback, 0)
     twin = copy.deepcopy(module.net)
-    ewc = EWC(twin, strength=5.0)
+    ewc = EWC(twin, strength=5.0, step=step)
     ewc.consolidate(loader(0))
     fit(pl, module, callback, 1)
 
@@ -93,6 +94,7 @@ def test_the_second_fit_is_the_plain_loop_with_ewc(package):
             cross_entropy(twin(x), y).backward()
             ewc.add_gradient()
             optimizer.step()
+            ewc.after_step(optimizer)
     for a, b in zip(module.net.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
