@@ -108,7 +108,7 @@ class Buffer:
         return int(shares(torch.cat([old, sizes]), self.capacity)[len(old) :].max())
 
     def draw(self, n: int, like: Tensor) -> Columns | None:
-        """Up to `n` different examples, uniformly; inputs of the type of `like`, all on its device. None: no example."""
+        """Up to `n` different examples, drawn uniformly; type and device are those of `like`. None: there is none."""
         which = torch.arange(len(self))
         if self.replay == "earlier" and len(self):
             which = (self.columns["entered"] < self.phase).nonzero().flatten()

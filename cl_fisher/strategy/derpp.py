@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cl_fisher.bounds import Count, Index, NonNegative, checked
 from cl_fisher.strategy.batch import Batch, Heads, masks, nll
-from cl_fisher.strategy.buffer import Buffer, Replay
+from cl_fisher.strategy.buffer import Buffer, Columns, Replay
 from cl_fisher.strategy.strategy import Strategy
 
 
@@ -17,9 +17,8 @@ class DERpp(Strategy):
     Adds strength * (alpha * MSE to the stored logits of one replayed batch + beta * cross-entropy of another one).
 
     The squared error is the mean over the outputs that competed for the example when it entered: elsewhere logits meant
-    nothing. With scenario.head=full or scenario=domain these are all outputs, as in the paper. The replayed batches have
-    forward passes of their own, in the network's current mode, so that they do not share batch statistics with the
-    task's batch.
+    nothing. With scenario.head=full or scenario=domain these are all outputs, as in the paper. Each replayed batch has
+    a forward pass of its own, in the network's current mode, and so batch statistics of its own.
 
     Args:
         model: the network.
@@ -57,24 +56,20 @@ class DERpp(Strategy):
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:
         """Add both replay losses; the memory takes note of the batch afterwards."""
         competing = masks(self._heads, logits.shape[1]).to(logits.device)
-        if self.strength > 0:
-            size = self.replay_batch_size or len(batch.targets)
-            loss = loss + self.strength * (self._distance(size, batch) + self._cross_entropy(size, batch, competing))
+        for weight, term in ((self.alpha, self._distance), (self.beta, self._likelihood)):
+            wanted = self.strength * weight > 0
+            rows = self.buffer.draw(self.replay_batch_size or len(batch.targets), batch.inputs) if wanted else None
+            if rows is not None:
+                loss = loss + self.strength * weight * term(rows, competing)
         self.buffer.see(batch, logits=logits.float(), competed=competing[batch.task - 1])
         return loss
 
-    def _distance(self, size: int, batch: Batch) -> Tensor | float:
-        rows = self.buffer.draw(size, batch.inputs) if self.alpha else None
-        if rows is None:
-            return 0.0
+    def _distance(self, rows: Columns, competing: Tensor) -> Tensor:  # noqa: ARG002
         away = torch.where(rows["competed"], self.model(rows["inputs"]) - rows["logits"], 0.0)
-        return self.alpha * away.square().sum() / rows["competed"].sum()
+        return away.square().sum() / rows["competed"].sum()
 
-    def _cross_entropy(self, size: int, batch: Batch, competing: Tensor) -> Tensor | float:
-        rows = self.buffer.draw(size, batch.inputs) if self.beta else None
-        if rows is None:
-            return 0.0
-        return self.beta * nll(self.model(rows["inputs"]), rows["targets"], rows["task"], competing).mean()
+    def _likelihood(self, rows: Columns, competing: Tensor) -> Tensor:
+        return nll(self.model(rows["inputs"]), rows["targets"], rows["task"], competing).mean()
 
     def memory(self) -> dict[str, Any]:
         """The examples with their logits, and where the draws stand."""
