@@ -1,0 +1,169 @@
+"""A bounded memory of examples, for strategies that replay them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cl_fisher.dataset.examples import Examples
+from cl_fisher.error import InputError
+from cl_fisher.seeding import generator
+from cl_fisher.strategy.batch import Batch
+from cl_fisher.strategy.keep import balanced, reservoir, shares
+
+Memory = Literal["class_balanced", "reservoir"]
+Replay = Literal["earlier", "all"]
+Columns = dict[str, Tensor]
+"""What is known of some examples, by name, each [n, ...]: inputs, targets, task, entered (in which phase), and more."""
+
+
+class Buffer:
+    """Keeps examples by one of two rules, and draws from them.
+
+    "reservoir": every distinct example of the stream is equally likely to be there (`see`, at each step).
+    "class_balanced": equal shares for all classes of all tasks, drawn uniformly from each (`take`, at task ends). The
+    same output in another task is another class here, as in domain-incremental learning.
+
+    It lies on the CPU, whatever the network's device: that memory is the network's, and a batch drawn from here takes
+    the way that any batch takes from the loader. Draws come from streams of its own, whose states are in `state`.
+
+    Args:
+        memory: the rule.
+        capacity: how many examples it holds, of all tasks together.
+        per_class: so many of each class instead; "class_balanced" only.
+        replay: draw what entered in earlier tasks only, or from all that is there.
+        seed: of the draws.
+
+    Raises:
+        InputError: the options do not go together.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        capacity: int,
+        per_class: int | None = None,
+        replay: Replay = "earlier",
+        seed: int = 0,
+    ) -> None:
+        for key, value, known in (("memory", memory, Memory), ("replay", replay, Replay)):
+            if value not in get_args(known):
+                raise InputError(f"{key}={value} is unknown: it must be one of {', '.join(get_args(known))}")
+        if memory == "reservoir" and per_class is not None:
+            raise InputError(f"per_class={per_class} needs memory=class_balanced; a reservoir knows no classes")
+        if memory == "class_balanced" and replay == "all":
+            raise InputError("replay=all needs memory=reservoir: class_balanced is only filled when a task has ended")
+        self.memory, self.capacity, self.per_class, self.replay = memory, capacity, per_class, replay
+        self.columns: Columns = {}
+        self.phase = 0
+        self._n_seen = 0
+        self._met: set[tuple[int, int]] = set()
+        self._keep, self._draw = generator(seed, "memory"), generator(seed, "replay")
+
+    def __len__(self) -> int:
+        return len(self.columns["targets"]) if self.columns else 0
+
+    def begin(self, phase: int) -> None:
+        """A phase begins: examples that come from now on are new ones."""
+        self.phase = phase
+        self._met = set()
+
+    def see(self, batch: Batch, **more: Tensor) -> None:
+        """Take note of a training batch, of each example once; `more` is kept beside it. "reservoir" only."""
+        if self.memory != "reservoir":
+            return
+        fresh = []
+        for i, example in enumerate(zip(batch.task.tolist(), batch.position.tolist(), strict=True)):
+            if example[1] >= 0 and example not in self._met:
+                self._met.add(example)
+                fresh.append(i)
+        if not fresh:
+            return
+        slots, which = reservoir(self._n_seen, len(fresh), self.capacity, self._keep)
+        self._n_seen += len(fresh)
+        rows = torch.tensor(fresh)[which]
+        self._write(slots, self._rows(batch.inputs, batch.targets, batch.task, rows) | _picked(more, rows))
+
+    def take(self, batches: Iterable[Sequence[Any]]) -> None:
+        """Take from the data of the phase that ends, (inputs, targets, ...). "class_balanced" only."""
+        if self.memory != "class_balanced":
+            return
+        for inputs, targets, *_ in batches:
+            self.add(inputs, targets, torch.full_like(targets, self.phase))
+
+    def add(self, inputs: Tensor, targets: Tensor, task: Tensor, key: Tensor | None = None) -> None:
+        """Offer examples to the classes' shares: those with the smallest keys stay, random ones (float64) if None."""
+        rows = self._rows(inputs, targets, task, torch.arange(len(targets)))
+        rows["key"] = torch.rand(len(targets), generator=self._keep, dtype=torch.float64) if key is None else key
+        if self.columns:
+            rows = {name: torch.cat([self.columns[name], new.to(self.columns[name])]) for name, new in rows.items()}
+        self.columns = _picked(rows, balanced(_groups(rows), rows["key"], self.capacity, self.per_class))
+
+    def room(self, sizes: Tensor) -> int:
+        """The most that will be kept of any of some new classes, given how many examples they have."""
+        if self.per_class is not None:
+            return self.per_class
+        old = _groups(self.columns).unique(dim=0, return_counts=True)[1] if self.columns else sizes[:0]
+        return int(shares(torch.cat([old, sizes]), self.capacity)[len(old) :].max())
+
+    def draw(self, n: int, like: Tensor) -> Columns | None:
+        """Up to `n` different examples, drawn uniformly; type and device are those of `like`. None: there is none."""
+        which = torch.arange(len(self))
+        if self.replay == "earlier" and len(self):
+            which = (self.columns["entered"] < self.phase).nonzero().flatten()
+        if len(which) == 0:
+            return None
+        rows = _picked(self.columns, which[torch.randperm(len(which), generator=self._draw)[:n]])
+        rows = {name: column.to(like.device) for name, column in rows.items() if name != "key"}
+        return rows | {"inputs": rows["inputs"].to(like.dtype)}
+
+    def examples(self) -> dict[int, Examples]:
+        """All that is kept, by task number, as training data."""
+        found = {}
+        for number in self.columns["task"].unique().tolist() if self.columns else ():
+            own = _picked(self.columns, (self.columns["task"] == number).nonzero().flatten())
+            found[number] = Examples(own["inputs"].float(), torch.arange(len(own["targets"])), own["targets"])
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain containers."""
+        columns = {name: column.clone() for name, column in self.columns.items()}
+        streams = [self._keep.get_state(), self._draw.get_state()]
+        return {"columns": columns, "n_seen": self._n_seen, "streams": streams}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Undo `state`."""
+        self.columns, self._n_seen = dict(state["columns"]), state["n_seen"]
+        for stream, kept in zip((self._keep, self._draw), state["streams"], strict=True):
+            stream.set_state(kept.cpu())
+
+    def _rows(self, inputs: Tensor, targets: Tensor, task: Tensor, rows: Tensor) -> Columns:
+        columns = _picked({"inputs": inputs, "targets": targets, "task": task}, rows)
+        return columns | {"entered": torch.full_like(columns["task"], self.phase)}
+
+    def _write(self, slots: Tensor, rows: Columns) -> None:
+        """Put rows into slots; those behind the end are the next ones in order."""
+        if not self.columns:
+            self.columns = rows
+            return
+        new = slots >= len(self)
+        for name, column in rows.items():
+            kept, column = self.columns[name], column.to(self.columns[name])
+            kept[slots[~new]] = column[~new]
+            self.columns[name] = torch.cat([kept, column[new]]) if new.any() else kept
+
+
+def replayed(rows: Columns) -> Batch:
+    """Drawn examples as a batch."""
+    return Batch(rows["inputs"], rows["targets"], torch.full_like(rows["task"], -1), rows["task"])
+
+
+def _groups(columns: Columns) -> Tensor:
+    """What is a class of its own: an output in a task, [n, 2]."""
+    return torch.stack([columns["task"], columns["targets"]], 1)
+
+
+def _picked(columns: Mapping[str, Tensor], which: Tensor) -> Columns:
+    """Copies of some rows, on the CPU."""
+    return {name: c.detach().index_select(0, which.to(c.device)).cpu() for name, c in columns.items()}

@@ -1,0 +1,88 @@
+"""Experience replay."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from cl_fisher.bounds import Count, Index, NonNegative, checked
+from cl_fisher.error import InputError
+from cl_fisher.strategy.batch import Batch, Heads, masks, nll
+from cl_fisher.strategy.buffer import Buffer, Memory, Replay, replayed
+from cl_fisher.strategy.strategy import Strategy
+
+Weighting = Literal["examples", "tasks"]
+
+
+class ER(Strategy):
+    """Each batch is joined by examples from a small memory (Chaudhry et al. 2019, "On tiny episodic memories").
+
+    Each example is judged by the outputs that compete for its own task.
+
+    Args:
+        model: the network.
+        strength: accepted and ignored.
+        memory: see `Buffer`.
+        capacity: see `Buffer`.
+        per_class: see `Buffer`.
+        replay: see `Buffer`.
+        replay_batch_size: how many examples are drawn at each step; as many as the batch has if None.
+        weighting: "examples": the loss is the mean over the joined batch. "tasks": 1/t times the mean over the
+            current examples in task t, plus 1 - 1/t times that over the replayed ones (van de Ven et al. 2022).
+        seed: of all draws.
+    """
+
+    @checked
+    def __init__(
+        self,
+        model: nn.Module,
+        strength: NonNegative = 0.0,
+        memory: Memory = "class_balanced",
+        capacity: Count = 1000,
+        per_class: Count | None = None,
+        replay: Replay = "earlier",
+        replay_batch_size: Count | None = None,
+        weighting: Weighting = "examples",
+        seed: Index = 0,
+    ) -> None:
+        super().__init__(model, strength)
+        if weighting not in get_args(Weighting):
+            raise InputError(f"weighting={weighting} is unknown: it must be one of {', '.join(get_args(Weighting))}")
+        self.buffer = Buffer(memory, capacity, per_class, replay, seed)
+        self.replay_batch_size, self.weighting = replay_batch_size, weighting
+        self._heads: Heads = ()
+
+    def begin_task(self, number: int, heads: Heads) -> None:
+        """What is in memory is of earlier tasks from now on."""
+        self.buffer.begin(number)
+        self._heads = heads
+
+    def mix(self, batch: Batch) -> Batch:
+        """The batch with replayed examples behind it; the memory takes note of the batch afterwards."""
+        rows = self.buffer.draw(self.replay_batch_size or len(batch.targets), batch.inputs)
+        self.buffer.see(batch)
+        if rows is None:
+            return batch
+        return Batch(*(torch.cat(pair) for pair in zip(batch, replayed(rows), strict=True)))
+
+    def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:
+        """With weighting="tasks": other weights for the same terms, whatever other parts have added to them."""
+        replayed = batch.position < 0
+        if self.weighting == "examples" or not replayed.any():
+            return loss
+        each = nll(logits, batch.targets, batch.task, masks(self._heads, logits.shape[1]))
+        current = 1 / self.buffer.phase
+        return loss - each.mean() + current * each[~replayed].mean() + (1 - current) * each[replayed].mean()
+
+    def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
+        """Take examples of the task into a class-balanced memory."""
+        self.buffer.take(batches)
+
+    def memory(self) -> dict[str, Any]:
+        """The examples, and where the draws stand."""
+        return self.buffer.state()
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Undo `memory`."""
+        self.buffer.restore(memory)
