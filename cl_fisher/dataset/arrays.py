@@ -68,10 +68,10 @@ def _load(file: Path, _: int, layout: Layout) -> DataSet:
 def _arrays(file: Path) -> list[np.ndarray]:
     """The four arrays, each checked on its own and x and y against each other."""
     try:
-        content = np.load(file, allow_pickle=False)
-        if not isinstance(content, NpzFile):
-            raise InputError(f"{file} holds a single array: {WANTED}")
-        with content:
+        with file.open("rb") as stream:  # np.load itself leaves a broken file open
+            content = np.load(stream, allow_pickle=False)
+            if not isinstance(content, NpzFile):
+                raise InputError(f"{file} holds a single array: {WANTED}")
             missing = [key for key in KEYS if key not in content]
             if missing:
                 raise InputError(f"{file} has no {missing[0]} (it has {', '.join(content) or 'nothing'}): {WANTED}")

@@ -140,7 +140,7 @@ def _idx(name: str, split: str | None, root: Path, train: bool) -> tuple[Tensor,
 
 def _cifar(name: str, _: str | None, root: Path, train: bool) -> tuple[Tensor, Tensor]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of NumPy, about how the official pickles were written
+        warnings.filterwarnings("ignore", r"dtype\(\): align")  # NumPy 2.4.0 to 2.4.4, of the official pickles
         source = getattr(datasets, name)(root, train=train)
     return torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.targets)
 

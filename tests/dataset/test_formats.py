@@ -5,7 +5,6 @@ Their MD5s take the place of the official ones in torchvision's own tables, so e
 
 import gzip
 import hashlib
-import io
 import pickle
 import struct
 import tarfile
@@ -19,7 +18,6 @@ from scipy.io import savemat
 from torchvision import datasets
 
 from cl_fisher.dataset.vision import N_CLASSES, vision
-from cl_fisher.error import InputError
 
 RNG = np.random.default_rng(0)
 
@@ -148,19 +146,12 @@ def test_svhn(tmp_path, svhn):
     assert data.train.source.dtype == torch.uint8
 
 
-OLD = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I%d\nI3072\ntcnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntbI00\n"
-
-
 def official(array, labels, key):
-    """A batch as Python 2 and an old NumPy wrote it (protocol 0), which NumPy warns of today."""
-    raw = "".join(chr(byte) for byte in array.tobytes())
-    content = pickle.dumps(raw, 0)[:-1]  # V...\np0\n: text that latin1 turns back into bytes
-    items = b"".join(b"I%d\na" % label for label in labels)
-    return b"(dS'data'\n" + OLD % len(array) + content + b"tbsS'" + key.encode() + b"'\n(l" + items + b"s."
-
-
-def write_batch(path, array, labels, key):
-    path.write_bytes(pickle.dumps({"data": array.reshape(len(array), -1), key: labels}, protocol=2))
+    """A batch as the official files have it, written by Python 2 and an old NumPy (here in readable protocol 0)."""
+    head = "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+    state = f"(I1\n(I{len(array)}\nI3072\ntcnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntbI00\nS"
+    raw, items = repr(array.tobytes())[1:], "".join(f"I{label}\na" for label in labels)
+    return f"(dS'data'\n{head}{state}{raw}\ntbsS'{key}'\n(l{items}s.".encode()
 
 
 @pytest.fixture
@@ -175,7 +166,7 @@ def cifar(tmp_path, monkeypatch):
             sums = []
             for i, (file, _) in enumerate(getattr(kind, listed)):
                 truth[part].append(pixels(2, 3, 32, 32))
-                write_batch(folder / file, truth[part][-1], [i, 9 - i], key)
+                (folder / file).write_bytes(official(truth[part][-1], [i, 9 - i], key))
                 sums.append([file, md5(folder / file)])
             monkeypatch.setattr(kind, listed, sums)
         meta = dict(kind.meta)

@@ -3,13 +3,11 @@ import hashlib
 import os
 import struct
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision.datasets
 
-from cl_fisher.dataset import vision as module
 from cl_fisher.dataset.vision import MD5, vision
 from cl_fisher.error import InputError
 
@@ -43,15 +41,6 @@ def raw(tmp_path, contents) -> Path:
     for file, content in contents.items():
         (folder / file).write_bytes(content)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    def refuse(*_args, **_kwargs):
-        raise URLError("no network")
-
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
-    module._load.cache_clear()
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
