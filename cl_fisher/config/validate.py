@@ -161,13 +161,15 @@ def _check_value(name: str, value: Any, wanted: Signature, key: str) -> None:
 
 def _check_own_data(cfg: DictConfig, values: Node) -> None:
     """Where the user's own data lie, which only some data sets ask for."""
-    text, chosen = OmegaConf.to_yaml(cfg), str(values["dataset"]["_target_"]).rpartition(".")[2]
+    text = OmegaConf.to_yaml(cfg)
     for key, dataset, what in (("root", "image_folder", "FOLDER"), ("path", "arrays", "FILE.npz")):
         asked = f"${{{key}}}" in text
         if asked and values[key] is None:
-            raise InputError(f"dataset={chosen} needs to know where your data are: write {key}={what}")
+            raise InputError(f"{key} is missing: the data set needs to know where your data are; write {key}={what}")
         if not asked and values[key] is not None:
-            raise InputError(f"{key}={values[key]} is not used by dataset={chosen}: it belongs to dataset={dataset}")
+            raise InputError(
+                f"{key}={values[key]} belongs to dataset={dataset}: the data set that is chosen does not take it"
+            )
 
 
 def _check_split(values: Node) -> None:

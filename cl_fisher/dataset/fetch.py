@@ -45,15 +45,12 @@ def fetch(
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         names = ", ".join(Path(file).relative_to(folder).as_posix() for file in missing)
         what = f"{names} of {name}" if len(missing) < len(files) else name
+        instead = f" (or {root / packed})" if packed else ""
+        below = "they are" if folder == Path() else f"{folder.as_posix()} is"
         raise InputError(
-            f"{what} is not in {root / folder} and could not be downloaded to it ({reason}): put there {names}, "
-            f"set data_dir to where {files_in(folder)}, or use dataset=digits, which needs no files"
+            f"{what} is not in {root / folder} and could not be downloaded to it ({reason}): "
+            f"put there {names}{instead}, set data_dir to where {below}, or use dataset=digits, which needs no files"
         ) from error
-
-
-def files_in(folder: Path) -> str:
-    """The end of "where ...": what lies in data_dir."""
-    return "they are" if folder == Path() else f"{folder.as_posix()} is"
 
 
 def _intact(file: Path, md5: str | None) -> bool:

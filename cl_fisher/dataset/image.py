@@ -18,8 +18,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", "
 
 
 def is_image(name: str) -> bool:
-    """Judged by its ending; hidden files are none."""
-    return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
+    """Judged by the ending of its path; what is hidden, or in a hidden folder, is none."""
+    return name.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in name.split("/"))
 
 
 def read_images(names: Sequence[str], read: Callable[[str], bytes], size: int | None, colour: Colour) -> Tensor:

@@ -2,11 +2,10 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
 
 import torch
 
-from cl_fisher.bounds import Bound, Count, Index, checked
+from cl_fisher.bounds import Count, Fraction, Index, checked
 from cl_fisher.dataset.examples import DataSet, Examples
 from cl_fisher.dataset.image import SUFFIXES, Colour, is_image, read_images
 from cl_fisher.dataset.stratified import stratified
@@ -22,7 +21,7 @@ def image_folder(
     root: str | float | Path,
     size: Count | None = 32,
     colour: Colour = "rgb",
-    test_fraction: Annotated[float, Bound(0, 1, open_low=True, open_high=True)] = 0.2,
+    test_fraction: Fraction = 0.2,
     split_seed: Index = 0,
 ) -> DataSet:
     """Images of `root`/CLASS/..., or of `root`/train/CLASS/... and `root`/test/CLASS/...; uint8 [N, 3 or 1, H, W].
@@ -34,7 +33,7 @@ def image_folder(
         root: the folder.
         size: images are resized to size x size pixels; None: they have the same size already.
         colour: what images are converted to.
-        test_fraction: of each class, where there is no test folder.
+        test_fraction: of each class, where there is no test folder; at least one image.
         split_seed: of this split; not the run's, so that all runs are judged on the same images.
 
     Raises:
@@ -84,7 +83,7 @@ def _listed(folder: Path) -> Files:
     found: list[tuple[str, str, int]] = []
     try:
         for kind in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            files = sorted(path for path in kind.rglob("*") if is_image(path.as_posix()))
+            files = sorted(path for path in kind.rglob("*") if is_image(path.relative_to(kind).as_posix()))
             if not files:
                 raise InputError(f"{kind} has no images; their names end in {', '.join(SUFFIXES)}")
             found += [(str(path), kind.name, path.stat().st_mtime_ns) for path in files]
@@ -116,6 +115,8 @@ def _read(files: Files, classes: tuple[str, ...], size: int | None, colour: Colo
 def _split(
     everything: Examples, classes: tuple[str, ...], folder: Path, fraction: float, seed: int
 ) -> tuple[Examples, Examples]:
+    if fraction == 0:
+        raise InputError(f"dataset.test_fraction=0: {folder} has no test folder, so a share of the images is needed")
     counts = everything.targets.bincount()
     if counts.min() < 2:
         kind = classes[int(counts.argmin())]

@@ -106,8 +106,10 @@ def _idx_names(split: str | None, train: bool) -> tuple[str, str]:
     return f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
 
 
-def _packed(name: str) -> str:
+def _packed(name: str) -> str | None:
     """Archives that torchvision unpacks instead of downloading them, as a pattern below data_dir."""
+    if name == "SVHN":
+        return None
     own = {"EMNIST": "EMNIST/raw/gzip.zip"} | {
         cifar: getattr(datasets, cifar).filename for cifar in ("CIFAR10", "CIFAR100")
     }

@@ -93,6 +93,7 @@ def test_deeper_folders_belong_to_their_class_and_hidden_files_to_nobody(tree, t
     paint(tmp_path / "a" / "more" / "x.png", 100)
     paint(tmp_path / ".hidden" / "x.png", 100)
     (tmp_path / "a" / "._00.png").write_bytes(b"left by macOS")
+    paint(tmp_path / "a" / ".ipynb_checkpoints" / "00-checkpoint.png", 100)
     (tmp_path / "a" / "notes.txt").write_text("no image")
     data = image_folder(tmp_path)
     assert len(data.train) + len(data.test) == 31
