@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cl_fisher.benchmark.task import Scenario, TaskSequence
 from cl_fisher.config import build
+from cl_fisher.dataset.label_noise import label_noise
 from cl_fisher.error import InputError
 from cl_fisher.event import Listener, RunStarted
 from cl_fisher.reporting.run_folder import RunFolder
@@ -79,7 +80,7 @@ def assemble(
     quiet_lightning()
     sequence: TaskSequence = build(
         cfg.benchmark,
-        dataset=build(cfg.dataset),
+        dataset=label_noise(build(cfg.dataset), cfg.label_noise, cfg.seed),
         scenario=Scenario(**cfg.scenario),
         n_tasks=cfg.n_tasks,
         seed=cfg.seed,

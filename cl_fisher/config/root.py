@@ -53,7 +53,10 @@ class Root:
     log_every: Count
     checkpoint: Literal["last", "all", "none"]
     verbosity: Literal[0, 1, 2]
+    label_noise: UnitInterval
     data_dir: str | float  # a folder may be called 3, or nan
+    root: str | float | None
+    path: str | float | None
     output_dir: str | float | None
 
 

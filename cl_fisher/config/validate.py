@@ -16,6 +16,7 @@ from cl_fisher.config.resolver import register_resolvers
 from cl_fisher.config.root import SCHEMA
 from cl_fisher.config.signature import Signature, constant, signature
 from cl_fisher.config.suggest import did_you_mean
+from cl_fisher.dataset.n_classes import n_classes
 from cl_fisher.error import InputError
 from cl_fisher.fisher.together import check_together
 
@@ -38,6 +39,7 @@ def validate(cfg: DictConfig) -> None:
     register_resolvers()
     values = resolved(cfg)
     _check_schema(cfg, values)
+    _check_own_data(cfg, values)
     for path, node in components(cfg, values):
         _check_component(cfg, path, node)
     if "head" in values["scenario"] and values["scenario"]["name"] != "class":
@@ -47,9 +49,9 @@ def validate(cfg: DictConfig) -> None:
     _check_split(values)
     _check_scenario(values)
     _check_fisher(values["fisher"])
-    for key in ("output_dir", "data_dir"):
+    for key in ("output_dir", "data_dir", "root", "path"):
         if values[key] == "":
-            raise InputError(f"{key}= is empty: it must name a folder")
+            raise InputError(f"{key}= is empty: it must name a {'file' if key == 'path' else 'folder'}")
     _check_data_dir(Path(str(values["data_dir"])).expanduser())
 
 
@@ -157,13 +159,27 @@ def _check_value(name: str, value: Any, wanted: Signature, key: str) -> None:
         raise InputError(trouble)
 
 
+def _check_own_data(cfg: DictConfig, values: Node) -> None:
+    """Where the user's own data lie, which only some data sets ask for."""
+    text = OmegaConf.to_yaml(cfg)
+    for key, dataset, what in (("root", "image_folder", "FOLDER"), ("path", "arrays", "FILE.npz")):
+        asked = f"${{{key}}}" in text
+        if asked and values[key] is None:
+            raise InputError(f"{key} is missing: the data set needs to know where your data are; write {key}={what}")
+        if not asked and values[key] is not None:
+            raise InputError(
+                f"{key}={values[key]} belongs to dataset={dataset}: the data set that is chosen does not take it"
+            )
+
+
 def _check_split(values: Node) -> None:
     """More tasks than the classes allow, where their number stands in the data set's source file."""
-    benchmark, n_classes = values["benchmark"], constant(values["dataset"]["_target_"], "N_CLASSES")
-    if benchmark["_target_"] == SPLIT and isinstance(n_classes, int):
+    benchmark, dataset = values["benchmark"], values["dataset"]
+    number = n_classes(constant(dataset["_target_"], "N_CLASSES"), dataset)
+    if benchmark["_target_"] == SPLIT and number is not None:
         how = {key: benchmark[key] for key in ("class_order", "sizes") if key in benchmark}
         scenario = values["scenario"]
-        check_split(values["n_tasks"], n_classes, scenario["name"], head=scenario.get("head", "growing"), **how)
+        check_split(values["n_tasks"], number, scenario["name"], head=scenario.get("head", "growing"), **how)
 
 
 def _check_scenario(values: Node) -> None:

@@ -15,7 +15,7 @@ class Examples:
     """
 
     source: Tensor
-    """Raw inputs [M, channels, height, width], never written to."""
+    """Raw inputs [M, channels, height, width], or vectors [M, D]; never written to."""
     rows: Tensor
     """int64 [N]: which rows of `source`."""
     targets: Tensor
@@ -23,7 +23,7 @@ class Examples:
     scale: float = 1.0
     """What raw values are divided by, so that pixels lie in [0, 1]."""
     transform: Callable[[Tensor], Tensor] | None = None
-    """Acts on a raw batch [n, channels, height, width] and keeps its type and shape; example by example."""
+    """Acts on a raw batch [n, *shape] and keeps its type and shape; example by example."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -39,7 +39,7 @@ class Examples:
         return inputs if self.transform is None else self.transform(inputs)
 
     def inputs(self, which: Tensor) -> Tensor:
-        """Network inputs, float32 in [0, 1], [n, *shape]."""
+        """Network inputs, float32 [n, *shape]; images in [0, 1]."""
         return self.raw(which).to(torch.float32).div_(self.scale)
 
     def subset(self, which: Tensor) -> "Examples":
@@ -59,8 +59,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A training and a test set of images with labels 0 to n_classes-1 as targets, and no transform yet."""
+    """A training and a test set of images or vectors with labels 0 to n_classes-1 as targets, and no transform yet."""
 
     train: Examples
     test: Examples
     n_classes: int
+    classes: tuple[str, ...] = ()
+    """What the user calls each label, in the order of labels; empty where nothing is known."""

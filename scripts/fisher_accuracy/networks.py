@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from cl_fisher.dataset.digits import digits
 from cl_fisher.dataset.examples import Examples
-from cl_fisher.dataset.mnist import mnist
+from cl_fisher.dataset.vision import vision
 from cl_fisher.fisher import estimate_fisher
 from cl_fisher.model.mlp import MLP
 
@@ -44,7 +44,7 @@ class Part:
 @cache
 def data(quick: bool) -> tuple[Part, Part]:
     """Training and test examples: MNIST, or the digits that come with scikit-learn."""
-    source = digits() if quick else mnist("MNIST", os.environ.get("CL_FISHER_DATA", "~/.cache/cl_fisher"))
+    source = digits() if quick else vision("MNIST", os.environ.get("CL_FISHER_DATA", "~/.cache/cl_fisher"))
 
     def part(examples: Examples) -> Part:
         return Part(examples.inputs(torch.arange(len(examples))), examples.targets)

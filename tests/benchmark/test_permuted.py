@@ -6,6 +6,7 @@ import torch
 from cl_fisher.benchmark.permuted import PixelPermutation, permuted
 from cl_fisher.benchmark.task import Scenario, TaskSequence
 from cl_fisher.dataset.digits import digits
+from cl_fisher.dataset.toy import toy
 from cl_fisher.error import InputError
 
 
@@ -101,3 +102,11 @@ def test_goes_to_worker_processes():
 def test_bounds(key, value):
     with pytest.raises(InputError, match=key):
         make(**{key: value})
+
+
+def test_the_entries_of_vectors_are_permuted():
+    tasks = permuted(toy(n_classes=3, per_class=4), Scenario("domain"), 4, 0, 0.0).tasks
+    plain = tasks[0].train.inputs(torch.arange(12))
+    for task in tasks[1:]:
+        assert task.train.inputs(torch.arange(12)).equal(plain[:, task.train.transform.order])
+    assert {tuple(task.train.transform.order.tolist()) for task in tasks[1:]} <= {(0, 1), (1, 0)}

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from cl_fisher.cli.main import main
 from cl_fisher.training import checkpoint
@@ -164,6 +165,12 @@ def test_divergence_is_exit_1_and_keeps_everything(run, capsys):
         (["trainer.devices=2"], "devices"),
         (["dataset=mnist", "data_dir=/dev/null"], "data_dir=/dev/null"),
         (["model.hidden=[0]"], "model.hidden"),
+        (["dataset=image_folder"], "root is missing"),
+        (["dataset=image_folder", "root=/dev/null"], "/dev/null is not a folder"),
+        (["dataset=arrays", "path=/nowhere.npz"], "/nowhere.npz does not exist"),
+        (["path=x.npz"], "path=x.npz belongs to dataset=arrays"),
+        (["dataset=kmnist", "benchmark=split", "n_tasks=6"], "does not fit 10 classes"),
+        (["label_noise=2"], "label_noise=2 is out of range"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -174,6 +181,28 @@ def test_wrong_input_is_one_line_and_leaves_nothing(run, tmp_path, capsys, overr
     assert len(shown.strip().splitlines()) == 1
     assert message in shown
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("n_tasks", "status"), [(2, 0), (3, 2)])
+def test_ones_own_images_are_a_sequence(run, tmp_path, capsys, n_tasks, status):
+    for i in range(24):
+        path = tmp_path / "pictures" / "abcd"[i % 4] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 7), (60 * (i % 4), i, 0)).save(path)
+    own = ["dataset=image_folder", f"root={tmp_path}/pictures", "dataset.size=8", "benchmark=split", "scenario=task"]
+    folder = run(*own, f"n_tasks={n_tasks}", status=status)
+    if status == 0:
+        assert {row["n"] for row in rows(folder / "accuracy.csv")} == {"2"}
+    else:
+        assert "n_tasks=3 does not fit 4 classes" in capsys.readouterr().err
+
+
+def test_noise_is_in_the_training_labels(run):
+    toy = ["dataset=toy", "dataset.n_classes=2", "dataset.noise=0", "iterations=100", "strategy=finetune", "n_tasks=1"]
+    scores = {noise: metrics(run(*toy, f"label_noise={noise}", name=str(noise))) for noise in (0, 1)}
+    assert scores[0]["avg_accuracy"] == 1
+    assert scores[1]["avg_accuracy"] == 0, "the test labels are right: all that was learned is wrong"
+    assert scores[1]["validation"]["avg_accuracy"] == 1, "validation examples are training examples"
 
 
 @pytest.mark.usefixtures("run")

@@ -15,13 +15,14 @@ from cl_fisher.config.root import SCHEMA
 CATALOG = Catalog((conf_dir(),))
 FILES = [(group, choice) for group, choices in CATALOG.groups.items() for choice in choices]
 GLOBAL = ("experiment", "debug")
+OWN_DATA = {"image_folder": ["root=pictures"], "arrays": ["path=arrays.npz"]}
 
 
 def composed(group, choice):
     register_resolvers()
     key = f"+{group}" if CATALOG.defaults.get(group) is None and group not in CATALOG.defaults else group
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", overrides=[f"{key}={choice}"])
+        return compose("config", overrides=[f"{key}={choice}", *OWN_DATA.get(choice, [])])
 
 
 @pytest.mark.parametrize(("group", "choice"), FILES)

@@ -50,6 +50,44 @@ def test_a_mistake_is_reported_where_it_was_made(cfg):
         validate(cfg)
 
 
+@pytest.mark.parametrize(("key", "dataset"), [("root", "image_folder"), ("path", "arrays")])
+def test_where_ones_own_data_lie(cfg, key, dataset):
+    cfg[key] = "somewhere"
+    with pytest.raises(InputError, match=f"^{key}=somewhere belongs to dataset={dataset}"):
+        validate(cfg)
+    with open_dict(cfg):
+        cfg.dataset = {"_target_": f"cl_fisher.dataset.{dataset}.{dataset}", key: f"${{{key}}}"}
+    validate(cfg)
+    cfg[key] = ""
+    with pytest.raises(InputError, match=f"^{key}= is empty"):
+        validate(cfg)
+    cfg[key] = None
+    with pytest.raises(InputError, match=f"^{key} is missing.*write {key}="):
+        validate(cfg)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "most"),
+    [
+        ({"_target_": "cl_fisher.dataset.digits.digits"}, 10),
+        ({"_target_": "cl_fisher.dataset.vision.vision", "name": "CIFAR100"}, 100),
+        ({"_target_": "cl_fisher.dataset.vision.vision", "name": "EMNIST", "split": "letters"}, 26),
+        ({"_target_": "cl_fisher.dataset.omniglot.omniglot", "label": "alphabet"}, 50),
+        ({"_target_": "cl_fisher.dataset.tiny_imagenet.tiny_imagenet"}, 200),
+    ],
+)
+def test_no_more_tasks_than_classes(cfg, dataset, most):
+    with open_dict(cfg):
+        cfg.dataset = dataset
+        cfg.benchmark = {"_target_": "cl_fisher.benchmark.split.split"}
+    cfg.scenario.name = "class"
+    cfg.n_tasks = most - 1
+    validate(cfg)
+    cfg.n_tasks = most + 1
+    with pytest.raises(InputError, match=f"does not fit {most} classes"):
+        validate(cfg)
+
+
 @pytest.mark.parametrize("value", ["???", "${nowhere}", "${oc.env:SURELY_NOT_SET}"])
 def test_a_value_that_cannot_be_resolved_is_one_line(cfg, value):
     cfg.seed = value

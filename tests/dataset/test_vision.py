@@ -3,14 +3,12 @@ import hashlib
 import os
 import struct
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision.datasets
 
-from cl_fisher.dataset import mnist as module
-from cl_fisher.dataset.mnist import MD5, mnist
+from cl_fisher.dataset.vision import MD5, vision
 from cl_fisher.error import InputError
 
 FILES = list(MD5["MNIST"])
@@ -45,15 +43,6 @@ def raw(tmp_path, contents) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    def refuse(*_args, **_kwargs):
-        raise URLError("no network")
-
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
-    module._load.cache_clear()
-
-
 def one_line(error: pytest.ExceptionInfo) -> str:
     message = str(error.value)
     assert "\n" not in message
@@ -61,7 +50,7 @@ def one_line(error: pytest.ExceptionInfo) -> str:
 
 
 def test_reads_small_files(tmp_path, raw, contents):
-    data = mnist("MNIST", tmp_path)
+    data = vision("MNIST", tmp_path)
     assert (len(data.train), len(data.test), data.n_classes) == (5, 3, 10)
     assert data.train.source.dtype == torch.uint8
     assert data.train.shape == (1, 28, 28)
@@ -73,7 +62,7 @@ def test_reads_small_files(tmp_path, raw, contents):
 
 @pytest.mark.usefixtures("raw")
 def test_is_read_once_per_process(tmp_path):
-    assert mnist("MNIST", tmp_path) is mnist("MNIST", str(tmp_path))
+    assert vision("MNIST", tmp_path) is vision("MNIST", str(tmp_path))
 
 
 @pytest.mark.usefixtures("raw")
@@ -82,7 +71,7 @@ def test_legacy_copies_of_old_torchvision_are_not_trusted(tmp_path):
     processed.mkdir()
     for file in ("training.pt", "test.pt"):
         torch.save((torch.zeros(1, 28, 28, dtype=torch.uint8), torch.zeros(1)), processed / file)
-    assert len(mnist("MNIST", tmp_path).train) == 5
+    assert len(vision("MNIST", tmp_path).train) == 5
 
 
 def damage(file: Path) -> None:
@@ -98,14 +87,14 @@ def cut(file: Path) -> None:
 def test_damaged_file_is_refused_by_name(tmp_path, raw, file, harm):
     harm(raw / file)
     with pytest.raises(InputError, match="delete it") as error:
-        mnist("MNIST", tmp_path)
+        vision("MNIST", tmp_path)
     assert str(raw / file) in one_line(error)
 
 
 @pytest.mark.parametrize("name", list(MD5))
 def test_missing_without_network_is_one_line_that_says_what_to_do(tmp_path, capfd, name):
     with pytest.raises(InputError) as error:
-        mnist(name, tmp_path / "new")
+        vision(name, tmp_path / "new")
     message = one_line(error)
     for wanted in [*FILES, str(tmp_path / "new" / name / "raw"), "dataset=digits", "no network"]:
         assert wanted in message
@@ -117,7 +106,7 @@ def test_missing_without_network_is_one_line_that_says_what_to_do(tmp_path, capf
 def test_one_missing_file_is_named(tmp_path, raw, file):
     (raw / file).unlink()
     with pytest.raises(InputError, match=f"^{file} of MNIST is not in") as error:
-        mnist("MNIST", tmp_path)
+        vision("MNIST", tmp_path)
     assert not [other for other in FILES if other != file and other in one_line(error)]
     assert len(list(raw.iterdir())) == 3
 
@@ -126,7 +115,7 @@ def test_one_missing_file_is_named(tmp_path, raw, file):
 def test_a_folder_may_look_like_a_number(tmp_path, monkeypatch):
     (tmp_path / "MNIST").rename((tmp_path / "3").mkdir() or tmp_path / "3" / "MNIST")
     monkeypatch.chdir(tmp_path)
-    assert len(mnist("MNIST", 3).train) == 5
+    assert len(vision("MNIST", 3).train) == 5
 
 
 def test_packed_files_are_unpacked_without_network(tmp_path, contents, monkeypatch):
@@ -136,7 +125,7 @@ def test_packed_files_are_unpacked_without_network(tmp_path, contents, monkeypat
         (folder / f"{file}.gz").write_bytes(gzip.compress(content))
     resources = [(f"{f}.gz", hashlib.md5((folder / f"{f}.gz").read_bytes()).hexdigest()) for f in contents]
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
-    assert len(mnist("MNIST", tmp_path).train) == 5
+    assert len(vision("MNIST", tmp_path).train) == 5
 
 
 def fake_download(contents, count):
@@ -150,7 +139,7 @@ def fake_download(contents, count):
 def test_missing_file_is_downloaded(tmp_path, raw, contents, monkeypatch):
     (raw / FILES[2]).unlink()
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fake_download(contents, count := []))
-    assert len(mnist("MNIST", tmp_path).test) == 3
+    assert len(vision("MNIST", tmp_path).test) == 3
     assert len(count) == 4
     assert sorted(path.name for path in raw.iterdir()) == sorted(FILES)
 
@@ -166,7 +155,7 @@ def test_interrupted_download_leaves_no_half_file(tmp_path, raw, contents, monke
         (raw / file).unlink()
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        mnist("MNIST", tmp_path)
+        vision("MNIST", tmp_path)
     assert list(raw.iterdir()) == []
 
 
@@ -176,19 +165,19 @@ def test_what_was_downloaded_is_checked_too(tmp_path, raw, contents, monkeypatch
     wrong = contents | {FILES[0]: contents[FILES[0]][:-1] + b"!"}
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fake_download(wrong, []))
     with pytest.raises(InputError, match="damaged"):
-        mnist("MNIST", tmp_path)
+        vision("MNIST", tmp_path)
     assert list(raw.iterdir()) == []
 
 
 def test_unknown_name():
     with pytest.raises(InputError, match="MNIST, FashionMNIST"):
-        mnist("KMNIST", "anywhere")
+        vision("QMNIST", "anywhere")
 
 
 def test_data_dir_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="data_dir") as error:
-        mnist("MNIST", tmp_path / "file")
+        vision("MNIST", tmp_path / "file")
     assert "Not a directory" in one_line(error)
 
 
@@ -205,7 +194,7 @@ def test_permissions(tmp_path, raw, monkeypatch, what, words):
         (raw / FILES[0]).unlink()
         monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(InputError, match=words) as error:
-        mnist("MNIST", tmp_path)
+        vision("MNIST", tmp_path)
     assert "Permission denied" in one_line(error)
 
 
@@ -215,7 +204,7 @@ def test_real_files(name):
     assert REAL is not None
     if not Path(REAL, name, "raw").is_dir():
         pytest.skip(f"{name} is not in CL_FISHER_DATA")
-    data = mnist(name, REAL)
+    data = vision(name, REAL)
     assert (len(data.train), len(data.test)) == (60000, 10000)
     assert data.train.targets.bincount().min() > 5000
     official = getattr(torchvision.datasets, name)(REAL, train=False, download=False)
