@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import cl_fisher
 from cl_fisher.cli.main import main
@@ -17,7 +19,7 @@ from cl_fisher.cli.main import main
 ROOT = Path(cl_fisher.__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "experiments").glob("*/README.md"))]
-QUICK = ["logger=none", "n_tasks=2", "iterations=2", "verbosity=0", "model.hidden=[8]"]
+QUICK = ["logger=none", "n_tasks=2", "iterations=2", "verbosity=0"]
 SET_UP = ("./scripts/test", "pip ", "CL_FISHER_", "eval ")
 
 
@@ -65,16 +67,49 @@ def test_command(words, tmp_path, monkeypatch):
         assert re.search(r"50 tasks against 1: [\d.]+x", done.stdout)
         return
     assert words[0] == "cl-fisher"
-    shorter = [re.sub(r"^seed=.*", "seed=0", word) for word in words[1:]]
+    shorter = [quick(word, tmp_path) for word in words[1:]]
     if shorter[0] == "run" and "--cfg" not in shorter:
         if (
             any("mnist" in word for word in shorter)
             and not (Path(os.environ.get("CL_FISHER_DATA", "")) / "MNIST").is_dir()
         ):
             pytest.skip("needs MNIST: set CL_FISHER_DATA")
-        shorter += [*QUICK, "output_dir=out"]
+        own = {word.partition("=")[0] for word in shorter}
+        network = [] if own & {"model", "experiment"} else ["model.hidden=[8]"]
+        shorter += [*QUICK, *network, "output_dir=out"]
     assert main(shorter) == 0
     assert shorter[0] != "run" or "--cfg" in shorter or (tmp_path / "out" / "report.html").exists()
+
+
+def quick(word, folder):
+    """The first seed, the first and the last of many strengths, and small files in the place of a reader's own."""
+    key, _, value = word.partition("=")
+    if key == "seed":
+        return "seed=0"
+    if key in ("strategy.strength", "fisher.likelihood.temperature") and value.count(",") > 1:
+        return f"{key}={value.partition(',')[0]},{value.rpartition(',')[2]}"
+    if key == "path":
+        return f"path={arrays(folder / 'x.npz')}"
+    if key == "root":
+        return f"root={pictures(folder / 'pictures')}"
+    return word
+
+
+def arrays(file):
+    """Ten classes of 3x8x8 noise, four images each."""
+    draw, labels = np.random.default_rng(0), np.arange(40) % 10
+    x = draw.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    np.savez(file, x_train=x, y_train=labels, x_test=x, y_test=labels)
+    return file
+
+
+def pictures(root):
+    """Ten classes of five grey images each."""
+    for i in range(50):
+        (root / f"class_{i % 10}").mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"class_{i % 10}" / f"{i}.png")
+    return root
 
 
 def quick_bench_fisher(words):
