@@ -85,8 +85,9 @@ class RWalk(Strategy):
         self._close()
         if not self._score:
             raise RunError("RWalk has seen no training step: call add_gradient between backward and the step")
-        before = self._score_before or self._score
-        self._score_before = {n: 0.5 * (s + before[n].to(s)) if n in before else s for n, s in self._score.items()}
+        before = self._score_before
+        averaged = {n: 0.5 * (s + before[n].to(s)) if n in before else s for n, s in self._score.items()}
+        self._score_before = before | averaged  # a layer that is frozen by now keeps its score
         self._score = {}
         fisher, score = (_normalised(x) for x in (self._fisher, self._score_before))
         importance = Diagonal({name: s + fisher[name].to(s) for name, s in score.items()})
