@@ -72,7 +72,7 @@ class LwF(Strategy):
         if self._teacher is None or self.strength == 0:
             return loss
         with torch.no_grad():
-            taught = self._teacher.to(logits.device)(batch.inputs)
+            taught = self._teacher.to(next(self.model.parameters()))(batch.inputs)
         pairs = Counter((old, now) for old, now in zip(self._old, self._heads, strict=False) if old and now)
         n = pairs.total()
         mean = sum(count / n * self._divergence(taught, logits, *pair) for pair, count in pairs.items())

@@ -50,19 +50,16 @@ class Path:
         weights = dict(model.named_parameters())
         for name in list(self._weights):
             self._book(name, weights[name])
-        change = {
-            name: _precise(weights[name]) - _precise(s).to(weights[name].device) for name, s in self._start.items()
-        }
+        change = {name: _precise(weights[name]) - s.to(weights[name]) for name, s in self._start.items()}
         gain, self._gain, self._start = self._gain, {}, {}
         return gain, change
 
     def _book(self, name: str, p: nn.Parameter) -> None:
         if name not in self._weights:
             return
-        step = _precise(p) - _precise(self._weights.pop(name)).to(p.device)
-        gain = self._gain.get(name)
-        gain = torch.zeros_like(step) if gain is None else gain.to(p.device)
-        self._gain[name] = torch.addcmul(gain, self._gradient.pop(name).to(p.device), step, value=-1)
+        step = _precise(p) - self._weights.pop(name).to(p)
+        gain = self._gain[name].to(step) if name in self._gain else torch.zeros_like(step)
+        self._gain[name] = torch.addcmul(gain, self._gradient.pop(name).to(step), step, value=-1)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything; empty tables at the end of a task."""

@@ -36,7 +36,7 @@ class RWalk(Strategy):
         model: the network; frozen parameters are left alone.
         strength: twice the paper's lambda. 0 leaves the gradients untouched.
         alpha: from 0 to 1, the weight of the newest gradient in the running Fisher.
-        interval: the paper's Delta t, in optimizer steps.
+        interval: the paper's Delta t, in optimizer steps (calls of `add_gradient`).
         damping: the paper's epsilon, in units of the divergence (nats, if g were of single examples).
         step: as in `EWC`.
     """
@@ -45,7 +45,7 @@ class RWalk(Strategy):
     def __init__(
         self,
         model: nn.Module,
-        strength: NonNegative = 2.0,
+        strength: NonNegative = 200.0,
         alpha: UnitInterval = 0.05,
         interval: Count = 50,
         damping: Positive = 1e-3,
@@ -66,7 +66,7 @@ class RWalk(Strategy):
             self._close()
         for name, g in self._path.note(self.model, wanted).items():
             before = self._fisher.get(name)
-            self._fisher[name] = g.square() if before is None else before.to(g.device).lerp(g.square(), self.alpha)
+            self._fisher[name] = g.square() if before is None else before.to(g).lerp(g.square(), self.alpha)
         self._steps += 1
         super().add_gradient(wanted)
 
@@ -75,9 +75,9 @@ class RWalk(Strategy):
         """Score the stretch of way since the last time."""
         gain, change = self._path.end(self.model)
         for name, g in gain.items():
-            divergence = 0.5 * self._fisher[name].to(g.device) * change[name].square()
+            divergence = 0.5 * self._fisher[name].to(g) * change[name].square()
             score = g.clamp(min=0) / (divergence + self.damping)
-            self._score[name] = score + self._score[name].to(g.device) if name in self._score else score
+            self._score[name] = score + self._score[name].to(g) if name in self._score else score
         self._steps = 0
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
@@ -85,13 +85,12 @@ class RWalk(Strategy):
         self._close()
         if not self._score:
             raise RunError("RWalk has seen no training step: call add_gradient between backward and the step")
-        before = self._score_before or self._score
-        self._score_before = {
-            n: 0.5 * (s + before[n].to(s.device)) if n in before else s for n, s in self._score.items()
-        }
+        before = self._score_before
+        averaged = {n: 0.5 * (s + before[n].to(s)) if n in before else s for n, s in self._score.items()}
+        self._score_before = before | averaged  # a layer that is frozen by now keeps its score
         self._score = {}
         fisher, score = (_normalised(x) for x in (self._fisher, self._score_before))
-        importance = Diagonal({name: s + fisher[name].to(s.device) for name, s in score.items()})
+        importance = Diagonal({name: s + fisher[name].to(s) for name, s in score.items()})
         self.quadratic.move(importance, self.model, gamma=0.0)
 
     def memory(self) -> dict[str, Any]:

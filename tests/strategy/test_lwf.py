@@ -142,6 +142,23 @@ def test_the_teacher_is_frozen_in_evaluation_mode_and_no_part_of_the_model():
     assert lwf.state_bytes == sum(t.numel() * t.element_size() for t in lwf._teacher.state_dict().values())
 
 
+def test_the_teacher_of_a_checkpoint_follows_the_model_to_its_precision():
+    """A checkpoint is read before the Trainer gives the model its device and type."""
+    lwf, again = LwF(network().to(torch.bfloat16)), LwF(network().float())
+    lwf.begin_task(1, [range(2)])
+    lwf.consolidate([])
+    again.load_state_dict(lwf.state_dict())
+    again.model.to(torch.bfloat16)
+    (batch,) = batches(2, steps=1)
+    batch = batch._replace(inputs=batch.inputs.to(torch.bfloat16))
+    losses = []
+    for strategy in (lwf, again):
+        strategy.begin_task(2, heads_at(2))
+        logits = network(seed=1).to(torch.bfloat16)(batch.inputs)
+        losses.append(strategy.loss(batch, logits, torch.zeros(())).item())
+    assert losses[0] == losses[1] > 0
+
+
 def test_it_must_be_told_of_tasks_and_takes_known_words():
     with pytest.raises(RunError, match="begin_task"):
         LwF(network()).consolidate([])

@@ -76,3 +76,16 @@ def test_a_fisher_that_is_flat_counts_nothing():
 def test_without_a_step_there_is_nothing_to_consolidate():
     with pytest.raises(RunError, match="add_gradient"):
         RWalk(network()).consolidate([])
+
+
+def test_what_is_frozen_after_a_task_keeps_its_score():
+    rwalk = RWalk(network())
+    first, last = rwalk.model[0], rwalk.model[-1]
+    for _ in train(rwalk, OPTIMIZERS["sgd"](list(rwalk.model.parameters())), 1):
+        pass
+    score = rwalk.memory()["score_before"]["0.weight"]
+    first.requires_grad_(False)
+    for _ in train(rwalk, OPTIMIZERS["sgd"](list(last.parameters())), 2):
+        pass
+    assert torch.equal(rwalk.memory()["score_before"]["0.weight"], score)
+    assert float(rwalk.quadratic.precision.diagonal()["0.weight"].max()) > 0
