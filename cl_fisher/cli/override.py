@@ -20,7 +20,7 @@ def check_typed(catalog: Catalog, parsed: Sequence[Override], multirun: bool) ->
         if slashed != key and slashed in catalog.groups and not isinstance(override.value(), dict):
             right = f"{slashed}={override.get_value_string()}" if not override.is_delete() else f"~{slashed}"
             raise InputError(f"'{override.input_line}': {slashed} is a group; write {right}, with a slash")
-        if override.is_delete() and _needed(catalog, key):
+        if override.is_delete() and override.package is None and _needed(catalog, key):
             raise InputError(f"'{override.input_line}': a run needs {key}; write {key}=... to change it")
         if override.is_sweep_override() and not multirun:
             value, element = override.get_value_string(), override.get_key_element()

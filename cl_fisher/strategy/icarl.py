@@ -15,7 +15,7 @@ from cl_fisher.error import InputError
 from cl_fisher.fisher.undisturbed import undisturbed
 from cl_fisher.strategy.batch import Batch, Heads, masks
 from cl_fisher.strategy.buffer import Buffer
-from cl_fisher.strategy.strategy import Strategy
+from cl_fisher.strategy.strategy import Strategy, bytes_of
 
 _PIECE = 500  # exemplars that are looked at together
 
@@ -70,7 +70,8 @@ class ICaRL(Strategy):
         whole = each.masked_fill(~competing, 0.0).sum()
         if self._teacher is not None and self.strength > 0:
             with torch.no_grad():
-                said = self._teacher(batch.inputs)[:, self._old].sigmoid()
+                teacher = self._teacher.to(next(self.model.parameters()))  # it was copied before the model moved
+                said = teacher(batch.inputs)[:, self._old].sigmoid()
             taught = binary_cross_entropy_with_logits(logits[:, self._old], said.to(logits.dtype), reduction="sum")
             whole = whole + self.strength * taught
         return whole / len(logits)
@@ -78,7 +79,7 @@ class ICaRL(Strategy):
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
         """Choose the task's exemplars; the batches are read twice."""
         with undisturbed(self.model), torch.no_grad():
-            found = [(self._look(inputs)[0].cpu(), targets) for inputs, targets, *_ in batches]
+            found = [(self._look(inputs)[0].cpu(), targets.cpu()) for inputs, targets, *_ in batches]
         rank = self._ranked(torch.cat([features for features, _ in found]), torch.cat([t for _, t in found]))
         for (inputs, targets, *_), key in zip(batches, rank.split([len(t) for _, t in found]), strict=True):
             chosen = key.isfinite()
@@ -140,6 +141,11 @@ class ICaRL(Strategy):
             return scores
 
         yield predict
+
+    @property
+    def state_bytes(self) -> int:
+        """Exemplars and teacher."""
+        return super().state_bytes + (bytes_of(self._teacher.state_dict()) if self._teacher is not None else 0)
 
     def memory(self) -> dict[str, Any]:
         """The exemplars in the order of their choice. The teacher is the network at the next task's beginning."""

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from cl_fisher.cli.catalog import Catalog, description
 from cl_fisher.config import conf_dir, register_resolvers, validate
 from cl_fisher.config.root import SCHEMA
+from cl_fisher.config.signature import constant
 
 CATALOG = Catalog((conf_dir(),))
 FILES = [(group, choice) for group, choices in CATALOG.groups.items() for choice in choices]
@@ -22,7 +23,14 @@ def composed(group, choice):
     register_resolvers()
     key = f"+{group}" if CATALOG.defaults.get(group) is None and group not in CATALOG.defaults else group
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", overrides=[f"{key}={choice}", *OWN_DATA.get(choice, [])])
+        return compose("config", overrides=[f"{key}={choice}", *needed(group, choice), *OWN_DATA.get(choice, [])])
+
+
+def needed(group, choice):
+    """What else must be chosen: a scenario that the strategy can do."""
+    target = OmegaConf.load(CATALOG.groups[group][choice]).get("_target_", "")
+    possible = constant(target, "SCENARIOS") if group == "strategy" else None
+    return [] if possible is None else [f"scenario={possible[0]}"]
 
 
 @pytest.mark.parametrize(("group", "choice"), FILES)
