@@ -19,6 +19,7 @@ from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError, RunError
 from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
 from cl_fisher.seeding import generator
+from cl_fisher.strategy.proximal import check_optimizer
 from cl_fisher.strategy.strategy import Strategy
 from cl_fisher.training import checkpoint
 from cl_fisher.training.batches import LoaderSettings, PhaseData, ReadingBatches, training_batches
@@ -248,7 +249,12 @@ class Stream:
         return ReadingBatches(data, which, dtype)
 
     def check(self) -> None:
-        """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples."""
+        """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples.
+
+        Or if it is to act on the weights after the optimizer and does not know this one.
+        """
+        if self.strategy.step == "proximal":
+            check_optimizer(self.new_optimizer())
         data = PhaseData(self._alike(self.phases[0]))
         few = self._readable(data, torch.arange(min(4, len(data))))
         fisher = self.strategy.check(few, self.sequence.trained(self.sequence.tasks[0], 1))
