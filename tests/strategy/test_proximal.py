@@ -312,7 +312,9 @@ def test_another_optimizer_is_refused():
     model = network()
     for known in OPTIMIZERS.values():
         check_optimizer(known(model.parameters()))
-    with pytest.raises(InputError, match=r"SGD, Adam and AdamW and not for RMSprop: use one of these, or strategy\.step"):
+    with pytest.raises(
+        InputError, match=r"SGD, Adam and AdamW and not for RMSprop: use one of these, or strategy\.step"
+    ):
         check_optimizer(RMSprop(model.parameters()))
 
 
