@@ -150,7 +150,8 @@ class Stream:
         callbacks: list[pl.Callback] = [watch]
         if settings.consolidate_every is not None:
             consolidate = partial(self._consolidate, phase)
-            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, PhaseData(data), consolidate))
+            like_own = {number: part for number, part in data.items() if heads[number - 1] == heads[phase.seen - 1]}
+            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, PhaseData(like_own), consolidate))
         trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined] # set by its connector
         fit(trainer, self.module, PhaseDataModule(batches))
         self.global_step += trainer.global_step
@@ -215,7 +216,7 @@ class Stream:
         n, samples = len(data), self.settings.fisher_samples
         draw = generator(self.settings.seed, "fisher", phase.seen)
         few = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
-        self._consolidate(phase, self._readable(data, few))
+        self._consolidate(phase, self._readable(data, few), self.global_step)
 
     def _alike(self, phase: Phase) -> Mapping[int, Examples]:
         """What one Fisher can be taken of: all that was trained on if the same outputs compete, else the task's own."""
@@ -224,7 +225,7 @@ class Stream:
             return phase.data
         return {phase.seen: phase.data[phase.seen]}
 
-    def _consolidate(self, phase: Phase, examples: ReadingBatches) -> None:
+    def _consolidate(self, phase: Phase, examples: ReadingBatches, global_step: int) -> None:
         own = self.sequence.tasks[phase.seen - 1]
         before = self.ledger.seconds["fisher"]
         with self.ledger.clock("fisher"):
@@ -242,7 +243,7 @@ class Stream:
         if "relative_error" in fisher.info:
             error["relative_error"] = fisher.info["relative_error"]
         model = {"model": fisher.info["model"]} if "model" in fisher.info else {}
-        self.send(Consolidated(phase.number, self.global_step, values | error | checked | model))
+        self.send(Consolidated(phase.number, global_step, values | error | checked | model))
 
     def _readable(self, data: PhaseData, which: Tensor | None) -> ReadingBatches:
         dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it

@@ -46,9 +46,8 @@ def make_stream():
         directory=None, validation_fraction=0.1, trainer=None, listeners=None, options=None, **settings,
     ):  # fmt: skip
         make_tasks = {"permuted": permuted, "split": split}[benchmark]
-        sequence = make_tasks(
-            digits(), Scenario(scenario), n_tasks=n_tasks, seed=seed, validation_fraction=validation_fraction
-        )
+        known = scenario if isinstance(scenario, Scenario) else Scenario(scenario)
+        sequence = make_tasks(digits(), known, n_tasks=n_tasks, seed=seed, validation_fraction=validation_fraction)
         seed_everything(seed)
         network = MLP(sequence.input_shape, sequence.n_outputs, hidden=[16])
         if dropout:  # draws from the global random stream at each training step
