@@ -15,10 +15,10 @@ from cl_fisher.strategy.strategy import Strategy
 class NCL(Strategy):
     """Gradient descent on loss + penalty in the metric of the penalty: g <- (I + strength/damping P)^-1 g.
 
-    Kao et al. 2021, "Natural continual learning: success is a journey, not (just) a destination", eq. 8-10: with
-    Lambda = strength P + damping I their step Lambda^-1 grad loss + (theta - theta_last) is the one here, up to the
-    factor `damping`, in the directions where strength P is much larger than `damping`; where it is much smaller this is
-    plain gradient descent. So no strength diverges while lr * damping < 2, nor is the stationary point moved.
+    Kao et al. 2021, "Natural continual learning: success is a journey, not (just) a destination". With Lambda =
+    strength P + damping I their step is Lambda^-1 grad loss + (theta - theta_last); this one is damping times that, less
+    the pull that damping itself would add. Where strength P is much smaller than damping it is plain gradient descent.
+    No strength diverges while lr * damping < 2 (of the penalty), and the stationary point is that of loss + penalty.
 
     P, the sum of earlier tasks' Fishers, and the penalty are those of `prior`, with any structure. Strength 0 is plain
     fine-tuning bit for bit. For gradient descent: Adam divides by the gradient's size and so undoes a diagonal P.
@@ -27,7 +27,7 @@ class NCL(Strategy):
         model: the network.
         prior: makes a strategy with a quadratic penalty from the model, such as a `functools.partial` of `OnlineEWC`.
         strength: lambda, of the penalty (instead of the prior's own) and in the metric.
-        damping: the curvature, in units of strength times P, from which on a direction is avoided.
+        damping: the value of strength P from which on a direction is avoided.
 
     Raises:
         InputError: the prior's penalty is not a gradient.
