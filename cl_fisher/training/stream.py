@@ -19,6 +19,7 @@ from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError, RunError
 from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
 from cl_fisher.seeding import generator
+from cl_fisher.strategy.proximal import check_optimizer
 from cl_fisher.strategy.strategy import Strategy
 from cl_fisher.training import checkpoint
 from cl_fisher.training.batches import LoaderSettings, PhaseData, ReadingBatches, training_batches
@@ -149,7 +150,8 @@ class Stream:
         callbacks: list[pl.Callback] = [watch]
         if settings.consolidate_every is not None:
             consolidate = partial(self._consolidate, phase)
-            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, PhaseData(data), consolidate))
+            like_own = {number: part for number, part in data.items() if heads[number - 1] == heads[phase.seen - 1]}
+            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, PhaseData(like_own), consolidate))
         trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined] # set by its connector
         fit(trainer, self.module, PhaseDataModule(batches))
         self.global_step += trainer.global_step
@@ -214,7 +216,7 @@ class Stream:
         n, samples = len(data), self.settings.fisher_samples
         draw = generator(self.settings.seed, "fisher", phase.seen)
         few = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
-        self._consolidate(phase, self._readable(data, few))
+        self._consolidate(phase, self._readable(data, few), self.global_step)
 
     def _alike(self, phase: Phase) -> Mapping[int, Examples]:
         """What one Fisher can be taken of: all that was trained on if the same outputs compete, else the task's own."""
@@ -223,7 +225,7 @@ class Stream:
             return phase.data
         return {phase.seen: phase.data[phase.seen]}
 
-    def _consolidate(self, phase: Phase, examples: ReadingBatches) -> None:
+    def _consolidate(self, phase: Phase, examples: ReadingBatches, global_step: int) -> None:
         own = self.sequence.tasks[phase.seen - 1]
         before = self.ledger.seconds["fisher"]
         with self.ledger.clock("fisher"):
@@ -241,14 +243,19 @@ class Stream:
         if "relative_error" in fisher.info:
             error["relative_error"] = fisher.info["relative_error"]
         model = {"model": fisher.info["model"]} if "model" in fisher.info else {}
-        self.send(Consolidated(phase.number, self.global_step, values | error | checked | model))
+        self.send(Consolidated(phase.number, global_step, values | error | checked | model))
 
     def _readable(self, data: PhaseData, which: Tensor | None) -> ReadingBatches:
         dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
         return ReadingBatches(data, which, dtype)
 
     def check(self) -> None:
-        """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples."""
+        """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples.
+
+        Or if it is to act on the weights after the optimizer and does not know this one.
+        """
+        if self.strategy.step == "proximal":
+            check_optimizer(self.new_optimizer())
         data = PhaseData(self._alike(self.phases[0]))
         few = self._readable(data, torch.arange(min(4, len(data))))
         fisher = self.strategy.check(few, self.sequence.trained(self.sequence.tasks[0], 1))

@@ -5,24 +5,24 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
 
 from cl_fisher.strategy.batch import Batch
 from cl_fisher.training.batches import PhaseData, ReadingBatches
 
 
 class TaskFree(pl.Callback):
-    """Calls `consolidate` with the distinct examples of the last `every` optimizer steps.
+    """Calls `consolidate` with the distinct examples of the last `every` optimizer steps, and the step of the sequence.
 
     The clock is that of the whole sequence: it does not start anew with a task. What was seen after the last full
-    stretch of a task is not carried over into the next one, whose examples are of another phase.
+    stretch of a task is not carried over into the next one, whose examples are of another phase. Examples of tasks that
+    are not in `data`, for which other outputs compete, do not enter: a Fisher is of one set of outputs.
     """
 
     def __init__(
-        self, every: int, first_global_step: int, data: PhaseData, consolidate: Callable[[ReadingBatches], None]
+        self, every: int, first_global_step: int, data: PhaseData, consolidate: Callable[[ReadingBatches, int], None]
     ) -> None:
         self.every, self.offset, self.data, self.consolidate = every, first_global_step, data, consolidate
-        self._recent: list[Tensor] = []
+        self._recent: list[int] = []
         self._last = 0
         sizes = torch.tensor([len(part) for part in data.parts])
         self._first = dict(zip(data.task[data.first[sizes > 0]].tolist(), data.first[sizes > 0].tolist(), strict=True))
@@ -36,15 +36,16 @@ class TaskFree(pl.Callback):
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Keep the positions of the batch; consolidate when due."""
-        task, position = batch.task.cpu(), batch.position.cpu()
-        first = torch.tensor([self._first[number] for number in task.tolist()], dtype=torch.int64)
-        self._recent.append(first + position)
+        pairs = zip(batch.task.tolist(), batch.position.tolist(), strict=True)
+        self._recent += [self._first[number] + position for number, position in pairs if number in self._first]
         step = trainer.global_step
         if step == self._last or (self.offset + step) % self.every:
             return
         self._last = step
-        which = torch.cat(self._recent).unique()
+        which = torch.tensor(sorted(set(self._recent)), dtype=torch.int64)
         self._recent = []
+        if len(which) == 0:
+            return
         dtype = next(pl_module.parameters()).dtype
         with torch.enable_grad():
-            self.consolidate(ReadingBatches(self.data, which, dtype))
+            self.consolidate(ReadingBatches(self.data, which, dtype), self.offset + step)
