@@ -198,7 +198,15 @@ def test_ones_own_images_are_a_sequence(run, tmp_path, capsys, n_tasks, status):
 
 
 def test_noise_is_in_the_training_labels(run):
-    toy = ["dataset=toy", "dataset.n_classes=2", "dataset.noise=0", "iterations=100", "strategy=finetune", "n_tasks=1"]
+    toy = [
+        "dataset=toy",
+        "dataset.n_classes=2",
+        "dataset.noise=0",
+        "iterations=100",
+        "strategy=finetune",
+        "n_tasks=1",
+        "optimizer.lr=0.05",
+    ]
     scores = {noise: metrics(run(*toy, f"label_noise={noise}", name=str(noise))) for noise in (0, 1)}
     assert scores[0]["avg_accuracy"] == 1
     assert scores[1]["avg_accuracy"] == 0, "the test labels are right: all that was learned is wrong"
