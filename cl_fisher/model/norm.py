@@ -44,7 +44,7 @@ def n_groups(channels: int) -> int:
 def _group_norm(norm: _BatchNorm) -> nn.GroupNorm:
     if type(norm) not in PLAIN:
         raise InputError(
-            f"batchnorm=group_norm: a {type(norm).__name__} is more than batch norm and cannot be replaced; "
+            f"batchnorm=group_norm: {type(norm).__name__} is more than batch norm and cannot be replaced; "
             "write batchnorm=as_is or batchnorm=frozen"
         )
     new = nn.GroupNorm(n_groups(norm.num_features), norm.num_features, norm.eps, norm.affine)

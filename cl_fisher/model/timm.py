@@ -1,5 +1,6 @@
 """Any network of the package timm."""
 
+import logging
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -24,7 +25,8 @@ def timm_network(
         n_outputs: output units, of all tasks together.
         name: as in `timm.list_models()`, with a tag of pretrained weights if wanted: resnet18.a1_in1k.
         pretrained: start from timm's weights: downloaded, or found in the cache of an earlier download. The output
-            layer is new; one channel gets the sum of the weights of the three.
+            layer is new; one channel gets the sum of the weights of the three. They were trained on colours less a
+            mean, by a standard deviation; inputs here are as the data set scales them.
         options: further ones of `timm.create_model`, such as drop_rate, or patch_size for small images.
 
     Raises:
@@ -45,12 +47,14 @@ def timm_network(
         options = {"img_size": (height, width)} | options
     if pretrained and (known is None or not known.has_weights):
         raise InputError(f"model.pretrained=true: timm has no weights for {name}; write model.pretrained=false")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
     try:
         model = timm.create_model(name, pretrained, num_classes=n_outputs, in_chans=channels, **options)
     except (OSError, RuntimeError, TypeError, ValueError, AssertionError) as error:
-        what = f"model.pretrained=true: the weights of {name} are neither here nor to be downloaded"
-        offline = pretrained and not isinstance(error, TypeError | AssertionError)
-        raise InputError(f"{what if offline else f'model.name={name}'} ({_first_line(error)})") from error
+        if pretrained and isinstance(error, OSError):
+            why = f"the weights of {name} are not in the cache and could not be downloaded"
+            raise InputError(f"model.pretrained=true: {why} ({_first_line(error)})") from error
+        raise InputError(f"model.name={name}: {_first_line(error)}") from error
     _check(model, name, (channels, height, width), n_outputs)
     return model
 
