@@ -12,6 +12,7 @@ from cl_fisher.config import build
 from cl_fisher.dataset.label_noise import label_noise
 from cl_fisher.error import InputError
 from cl_fisher.event import Listener, RunStarted
+from cl_fisher.model.norm import group_norms_instead
 from cl_fisher.reporting.run_folder import RunFolder
 from cl_fisher.reporting.terminal import Terminal
 from cl_fisher.training.batches import LoaderSettings
@@ -88,12 +89,15 @@ def assemble(
     )
     seed_everything(cfg.seed)
     model = build(cfg.model, input_shape=sequence.input_shape, n_outputs=sequence.n_outputs)
+    if cfg.batchnorm == "group_norm":
+        group_norms_instead(model)
     settings = StreamSettings(
         seed=cfg.seed,
         epochs=cfg.epochs,
         iterations=cfg.iterations,
         batch_size=cfg.batch_size,
         optimizer_state=cfg.optimizer_state,
+        batchnorm=cfg.batchnorm,
         fisher_samples=cfg.fisher.samples if cfg.fisher.sampling == "uniform" else None,
         consolidate_every=cfg.consolidate_every,
         log_every=cfg.log_every,

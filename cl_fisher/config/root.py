@@ -49,6 +49,7 @@ class Root:
     batch_size: Count
     validation_fraction: Fraction
     optimizer_state: Literal["reset", "keep"]
+    batchnorm: Literal["as_is", "frozen", "group_norm"]
     consolidate_every: Count | None
     log_every: Count
     checkpoint: Literal["last", "all", "none"]

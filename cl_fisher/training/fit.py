@@ -20,6 +20,7 @@ def fit(trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataM
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning against a newer torch
+            warnings.filterwarnings("ignore", message="Found .* in eval mode")  # batch norm whose statistics are held
             trainer.fit(module, datamodule=data)
     except SystemExit as stop:
         if trainer.state.status == TrainerStatus.INTERRUPTED:

@@ -1,7 +1,7 @@
 """The Lightning side of one network on a sequence of tasks."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import lightning.pytorch as pl
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from cl_fisher.benchmark.rule import OldRows
+from cl_fisher.model.norm import batch_norms
 from cl_fisher.strategy.batch import Batch, Heads, masks, nll
 from cl_fisher.strategy.strategy import Strategy
 from cl_fisher.training.rows import OutputRows
@@ -28,6 +29,7 @@ class ContinualModule(pl.LightningModule):
         self.optimizer: Optimizer | None = None
         self.active: range | None = None
         self._masks: Tensor | None = None
+        self._held = False
 
     def begin_phase(
         self, heads: Heads, present: Iterable[int], optimizer: Optimizer, old_rows: Iterable[int] = ()
@@ -41,6 +43,20 @@ class ContinualModule(pl.LightningModule):
         self.active = competing[0] if len(set(competing)) == 1 else None
         self._masks = masks(heads, self.n_outputs)
         self.rows.begin(old_rows)
+
+    def hold_statistics(self, held: bool) -> None:
+        """Say whether batch norm uses its running statistics, and leaves them alone, in training too."""
+        if held != self._held:
+            self._held = held
+            self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; held batch norm layers stay in the latter."""
+        super().train(mode)
+        if self._held:
+            for norm in batch_norms(self.model):
+                norm.eval()
+        return self
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits of all outputs."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cl_fisher.benchmark.rule import OldRows
 from cl_fisher.error import InputError
+from cl_fisher.model.output_layer import output_layer
 
 
 class OutputRows:
@@ -58,7 +59,7 @@ class OutputRows:
 
 
 def _output_layer(model: nn.Module, n_outputs: int) -> list[nn.Parameter]:
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == n_outputs]
-    if not layers:
+    layer = output_layer(model, n_outputs)
+    if layer is None:
         raise InputError(f"scenario.old_rows needs a network that ends in a linear layer with {n_outputs} outputs")
-    return list(layers[-1].parameters())
+    return list(layer.parameters())

@@ -18,6 +18,7 @@ from cl_fisher.benchmark.task import TaskSequence
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError, RunError
 from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
+from cl_fisher.model.norm import BatchNorm
 from cl_fisher.seeding import generator
 from cl_fisher.strategy.proximal import check_optimizer
 from cl_fisher.strategy.strategy import Strategy
@@ -43,6 +44,8 @@ class StreamSettings:
     iterations: int | None = None
     batch_size: int = 128
     optimizer_state: Literal["keep", "reset"] = "keep"
+    batchnorm: BatchNorm = "as_is"
+    """Running statistics; "group_norm" asks nothing of the stream: the model has none."""
     fisher_samples: int | None = None
     """Examples of a task that consolidation gets to see, drawn uniformly; None: all."""
     consolidate_every: int | None = None
@@ -144,6 +147,8 @@ class Stream:
         if self._optimizer is None or settings.optimizer_state == "reset" or self.strategy.starts_anew:
             self._optimizer = self.new_optimizer()
         self.module.begin_phase(heads, data, self._optimizer, self._old_units(phase))
+        first = phase.number == 1 or self.strategy.starts_anew
+        self.module.hold_statistics(settings.batchnorm == "frozen" and not first)
         trainer, steps, epochs = self._trainer(phase, len(batches))
         self.send(TaskStarted(phase.number, sum(map(len, data.values())), steps, epochs))
         watch = Watch(phase.number, steps, self.global_step, settings.log_every, self.send)

@@ -43,13 +43,15 @@ def make_stream():
 
     def make(
         strategy=EWC, benchmark="permuted", scenario="domain", n_tasks=2, seed=0, lr=1e-3, sgd=None, dropout=False,
-        directory=None, validation_fraction=0.1, trainer=None, listeners=None, options=None, **settings,
+        norm=False, directory=None, validation_fraction=0.1, trainer=None, listeners=None, options=None, **settings,
     ):  # fmt: skip
         make_tasks = {"permuted": permuted, "split": split}[benchmark]
         scenario = scenario if isinstance(scenario, Scenario) else Scenario(scenario)
         sequence = make_tasks(digits(), scenario, n_tasks=n_tasks, seed=seed, validation_fraction=validation_fraction)
         seed_everything(seed)
         network = MLP(sequence.input_shape, sequence.n_outputs, hidden=[16])
+        if norm:
+            network.insert(2, torch.nn.BatchNorm1d(16))
         if dropout:  # draws from the global random stream at each training step
             network.insert(1, torch.nn.Dropout(0.2))
         optimizer = partial(torch.optim.Adam, lr=lr) if sgd is None else partial(torch.optim.SGD, **sgd)

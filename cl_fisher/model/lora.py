@@ -1,0 +1,74 @@
+"""Low-rank adapters in a frozen network."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from cl_fisher.bounds import Count, Fraction, checked
+from cl_fisher.error import InputError
+from cl_fisher.model.output_layer import output_layer
+
+
+@checked
+def lora(
+    input_shape: Sequence[int],
+    n_outputs: Count,
+    base: Callable[..., nn.Module],
+    rank: Count = 8,
+    alpha: Count = 16,
+    dropout: Fraction = 0.0,
+    targets: Sequence[str] | None = None,
+) -> nn.Module:
+    """LoRA (Hu et al. 2022) by peft: a layer's weight becomes W + (alpha / rank) B A, of which A and B learn.
+
+    All weights of the base are frozen, but those of its output layer, which learn as they are. What is frozen is
+    trained by no optimizer, enters no Fisher and is held by no penalty: EWC is then about the low-rank update and the
+    output layer. B is zero at first, so that the network starts as the base does. Buffers of the base are no weights:
+    what becomes of the running statistics of batch norm says the key `batchnorm`.
+
+    Args:
+        input_shape: shape of one input.
+        n_outputs: output units, of all tasks together.
+        base: makes the network within from input_shape and n_outputs.
+        rank: of the update.
+        alpha: the update's scale, times rank.
+        dropout: of the adapters' inputs, in training.
+        targets: names of layers that get adapters, or how these names end; None: every nn.Linear and (ungrouped)
+            nn.Conv2d but the output layer. Linear layers within nn.MultiheadAttention cannot get any.
+
+    Raises:
+        InputError: peft is missing, the base has no linear output layer, or no layer is a target.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ModuleNotFoundError as error:
+        raise InputError("model=lora needs the package peft: pip install 'cl_fisher[lora]'") from error
+    if not callable(base):
+        raise InputError(f"model.base={base}: it is a model of its own; write model@model.base=mlp, for instance")
+    model = base(input_shape=input_shape, n_outputs=n_outputs)
+    output = output_layer(model, n_outputs)
+    if output is None:
+        raise InputError(f"model=lora needs a base that ends in a linear layer with {n_outputs} outputs")
+    chosen = "|".join(map(re.escape, _targets(model, output, targets)))
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=chosen)
+    adapted: nn.Module = inject_adapter_in_model(config, model)
+    output.requires_grad_(True)
+    return adapted
+
+
+def _targets(model: nn.Module, output: nn.Linear, wanted: Sequence[str] | None) -> list[str]:
+    """The full names of the layers that get adapters."""
+    possible = [name for name, module in model.named_modules() if module is not output and _takes_adapters(module)]
+    if not possible:
+        raise InputError("model=lora: the base has no layer beside its output layer that could get adapters")
+    found = possible
+    if wanted is not None:
+        found = [name for name in possible if any(f".{name}".endswith(f".{end}") for end in wanted)]
+    if not found:
+        raise InputError(f"model.targets={list(wanted or [])}: no layer is called so; there are {', '.join(possible)}")
+    return found
+
+
+def _takes_adapters(module: nn.Module) -> bool:
+    return type(module) is nn.Linear or (type(module) is nn.Conv2d and module.groups == 1)
