@@ -47,11 +47,12 @@ def run(cfg: DictConfig, choices: dict[str, str], overrides: list[str], command:
     """
     folder = Path(cfg.output_dir)
     listeners = [RunFolder(folder), build(cfg.logger, directory=folder), Terminal(cfg.verbosity, cell=_cell(folder))]
-    names = {group: choices[group] for group in ("strategy", "benchmark", "dataset", "scenario")}
+    names = {group: choices[group] for group in ("strategy", "benchmark", "scenario")}
     about = {
         "seed": cfg.seed,
         "n_tasks": cfg.n_tasks,
         **names,
+        "dataset": _dataset(cfg, choices),
         "label": choices["strategy"],
         "overrides": overrides,
         "command": command,
@@ -79,7 +80,7 @@ def assemble(
     quiet_lightning()
     sequence: TaskSequence = build(
         cfg.benchmark,
-        dataset=build(cfg.dataset),
+        **({} if "datasets" in cfg.benchmark else {"dataset": build(cfg.dataset)}),  # or it has one for each task
         scenario=Scenario(**cfg.scenario),
         n_tasks=cfg.n_tasks,
         seed=cfg.seed,
@@ -110,6 +111,12 @@ def assemble(
         directory,
         about,
     )
+
+
+def _dataset(cfg: DictConfig, choices: dict[str, str]) -> str:
+    """What the data sets are called, one after the other if the benchmark has several."""
+    own = list(cfg.benchmark.get("datasets", {}))[: cfg.n_tasks]
+    return " → ".join(choices.get(f"dataset@benchmark.datasets.{n}", str(n)) for n in own) or choices["dataset"]
 
 
 def _cell(folder: Path) -> str:

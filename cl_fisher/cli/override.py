@@ -20,7 +20,7 @@ def check_typed(catalog: Catalog, parsed: Sequence[Override], multirun: bool) ->
         if slashed != key and slashed in catalog.groups and not isinstance(override.value(), dict):
             right = f"{slashed}={override.get_value_string()}" if not override.is_delete() else f"~{slashed}"
             raise InputError(f"'{override.input_line}': {slashed} is a group; write {right}, with a slash")
-        if override.is_delete() and _needed(catalog, key):
+        if override.is_delete() and override.package is None and _needed(catalog, key):
             raise InputError(f"'{override.input_line}': a run needs {key}; write {key}=... to change it")
         if override.is_sweep_override() and not multirun:
             value, element = override.get_value_string(), override.get_key_element()
@@ -35,6 +35,16 @@ def check_typed(catalog: Catalog, parsed: Sequence[Override], multirun: bool) ->
             raise InputError(f"'{override.input_line}': it must name a folder; output_dir=... says where results go")
         if key in catalog.groups:
             _check_group(catalog, override)
+
+
+def check_used(parsed: Sequence[Override], benchmark: str, datasets: Sequence[str]) -> None:
+    """Raise `InputError` for dataset=... where the benchmark names its data sets itself."""
+    for override in parsed:
+        if datasets and override.key_or_group == "dataset" and override.package is None:
+            right = f"dataset@benchmark.datasets.{datasets[0]}={override.get_value_string()}"
+            raise InputError(
+                f"'{override.input_line}': benchmark={benchmark} has a data set for each task; write {right}"
+            )
 
 
 def check_repeated(catalog: Catalog, parsed: Sequence[Override], choices: Mapping[str, str]) -> None:
