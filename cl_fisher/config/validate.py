@@ -22,6 +22,7 @@ from cl_fisher.fisher.together import check_together
 Node = dict[str, Any]
 
 SPLIT = "cl_fisher.benchmark.split.split"
+SEQUENCE = "cl_fisher.benchmark.sequence.sequence"
 BATCHED = "cl_fisher.fisher.estimator.batched_empirical.BatchedEmpirical"
 DIAGONAL = "cl_fisher.fisher.structure.diagonal.DiagonalStructure"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
@@ -169,9 +170,9 @@ def _check_split(values: Node) -> None:
 
 def _check_sequence(values: Node) -> None:
     """A sequence of data sets, as far as their source files tell; `job.check` looks at the data themselves."""
-    datasets = values["benchmark"].get("datasets")
-    if datasets is not None:
-        counts = {name: constant(str(data["_target_"]), "N_CLASSES") for name, data in datasets.items()}
+    if values["benchmark"]["_target_"] == SEQUENCE:
+        datasets = values["benchmark"].get("datasets", {})
+        counts = {name: constant(str(data.get("_target_")), "N_CLASSES") for name, data in datasets.items()}
         known = {name: n if isinstance(n, int) else None for name, n in counts.items()}
         check_sequence(values["n_tasks"], known, values["scenario"]["name"])
 

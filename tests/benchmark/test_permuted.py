@@ -6,6 +6,7 @@ import torch
 from cl_fisher.benchmark.permuted import PixelPermutation, permuted
 from cl_fisher.benchmark.task import Scenario, TaskSequence
 from cl_fisher.dataset.digits import digits
+from cl_fisher.dataset.examples import DataSet, Examples
 from cl_fisher.error import InputError
 
 
@@ -101,3 +102,17 @@ def test_goes_to_worker_processes():
 def test_bounds(key, value):
     with pytest.raises(InputError, match=key):
         make(**{key: value})
+
+
+def test_order_seed_draws_the_permutations_alone():
+    assert orders(make(seed=1, order_seed=0)) == orders(make(seed=0))
+    assert orders(make(seed=0, order_seed=0)) == orders(make(seed=0))
+    assert not make(seed=1, order_seed=0).tasks[0].validation.rows.equal(make(seed=0).tasks[0].validation.rows)
+
+
+@pytest.mark.parametrize("shape", [(2,), (64,), (8, 8)])
+def test_what_has_no_pixels_is_refused(shape):
+    examples = Examples(torch.zeros(4, *shape), torch.arange(4), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(InputError, match=r"pixels of images.*benchmark=rotated") as error:
+        permuted(DataSet(examples, examples, 2), Scenario("task"), 2, 0, 0)
+    assert "\n" not in str(error.value)
