@@ -78,6 +78,24 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Regions:
+    """Where inputs are points of the plane: what is predicted at many of them; equally long columns.
+
+    After a task, a regular grid, x running faster; after_task=0: a task's test points with the right units.
+    """
+
+    after_task: int
+    task: int
+    """Whose example each place is taken for."""
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    unit: tuple[int, ...]
+    """Output units."""
+    probability: tuple[float, ...]
+    """Of that unit, among those that compete."""
+
+
+@dataclass(frozen=True)
 class TaskEnded:
     """A row is complete: trained, consolidated, evaluated."""
 
@@ -98,7 +116,7 @@ class RunEnded:
     error: str = ""
 
 
-Event = RunStarted | TaskStarted | StepTaken | Consolidated | Evaluated | TaskEnded | RunEnded
+Event = RunStarted | TaskStarted | StepTaken | Consolidated | Evaluated | Regions | TaskEnded | RunEnded
 
 
 class Listener(Protocol):

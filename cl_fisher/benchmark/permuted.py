@@ -1,5 +1,6 @@
 """Permuted images (Goodfellow et al. 2013): each task has its own fixed, random order of the pixels."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,14 +16,15 @@ from cl_fisher.seeding import generator
 
 @dataclass(frozen=True)
 class PixelPermutation:
-    """Puts pixel `order[i]` at position i, in reading order; the channels of a pixel stay together."""
+    """Puts pixel `order[i]` at position i, in reading order; the channels of a pixel stay together. So for vectors."""
 
     order: Tensor
-    """int64 [height * width], a permutation."""
+    """int64 [height * width] or [D], a permutation."""
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """[n, channels, height, width] to the same shape and type."""
-        return raw.flatten(2).index_select(2, self.order).view(raw.shape)
+        """[n, channels, height, width] or [n, D] to the same shape and type."""
+        places = raw.flatten(2) if raw.dim() > 2 else raw
+        return places.index_select(-1, self.order).view(raw.shape)
 
 
 @checked
@@ -41,16 +43,15 @@ def permuted(
     begins like a shorter one. Validation examples are the same images in every task.
 
     Raises:
-        InputError: the inputs are no images.
+        InputError: the inputs are points of the plane.
     """
-    if len(dataset.train.shape) != 3:
+    if dataset.train.shape == (2,):
         raise InputError(
-            f"benchmark=permuted permutes the pixels of images, and inputs of shape {dataset.train.shape} have none; "
-            "benchmark=split and, for points of the plane, benchmark=rotated take them"
+            "benchmark=permuted has nothing to permute in points of the plane; benchmark=rotated or split takes them"
         )
     drawn_by = seed if order_seed is None else order_seed
     train, validation = hold_out(dataset.train, validation_fraction, seed)
-    n_pixels = dataset.train.shape[-2] * dataset.train.shape[-1]
+    n_pixels = math.prod(dataset.train.shape[-2:])
     units = scenario.units([dataset.n_classes] * n_tasks)
     tasks = []
     for number, own in enumerate(units, start=1):

@@ -63,7 +63,9 @@ def enlarged(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
                 min(max((i + 0.5) * old / new - 0.5, 0), old - 1)
                 for i, old, new in zip((r, c), image.shape, size, strict=True)
             ]
-            weights = [[(k, max(0.0, 1 - abs(p - k))) for k in range(n)] for p, n in zip(places, image.shape, strict=True)]
+            weights = [
+                [(k, max(0.0, 1 - abs(p - k))) for k in range(n)] for p, n in zip(places, image.shape, strict=True)
+            ]
             result[r, c] = sum(a * b * image[i, j].item() for i, a in weights[0] for j, b in weights[1])
     return result
 

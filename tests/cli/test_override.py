@@ -25,7 +25,10 @@ def test_they_can_be_swept(cli, jobs):
     ("overrides", "words"),
     [
         (["dataset=mnist"], f"write {PICK}task1=mnist"),
-        (["n_tasks=3"], f"n_tasks=3 is more than the 2 data sets of benchmark=sequence; one more is added with +{PICK}"),
+        (
+            ["n_tasks=3"],
+            f"n_tasks=3 is more than the 2 data sets of benchmark=sequence; one more is added with +{PICK}",
+        ),
         ([f"~{PICK}task1", f"~{PICK}task2"], "more than the 0 data sets"),
         (["benchmark.datasets.task1.name=EMNIST"], "EMNIST is not one of MNIST"),
         ([f"+{PICK}task3=digit"], "did you mean 'digits'"),
