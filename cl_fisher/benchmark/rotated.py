@@ -108,7 +108,7 @@ def rotated(
     return TaskSequence(tuple(tasks), scenario, n_outputs=units[-1].stop)
 
 
-def _degrees(angles: Spread | Sequence[float], n_tasks: int, max_angle: float, seed: int) -> Sequence[float]:
+def _degrees(angles: str | Sequence[float], n_tasks: int, max_angle: float, seed: int) -> Sequence[float]:
     if angles == "even":
         return [max_angle * i / n_tasks for i in range(n_tasks)]
     if angles == "random":
@@ -118,7 +118,8 @@ def _degrees(angles: Spread | Sequence[float], n_tasks: int, max_angle: float, s
         raise InputError(f"benchmark.angles={angles}: {', '.join(get_args(Spread))} or a list of degrees is wanted")
     if len(angles) != n_tasks:
         raise InputError(
-            f"benchmark.angles={list(angles)}: it has {len(angles)} entries for n_tasks={n_tasks}; one per task is wanted"
+            f"benchmark.angles={list(angles)}: it has {len(angles)} entries for n_tasks={n_tasks}; one per task is "
+            "wanted"
         )
     return angles
 

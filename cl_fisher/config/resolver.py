@@ -1,4 +1,4 @@
-"""Functions that the YAML files call: ${cl_fisher.user_cache:}, ${cl_fisher.cell:NUMBER,NAME}, ${cl_fisher.length:N}."""
+"""Functions that the YAML files call, such as ${cl_fisher.user_cache:} and ${cl_fisher.cell:NUMBER,NAME}."""
 
 import os
 import re

@@ -63,9 +63,9 @@ class RunFolder:
                 values = {"task": event.task, **event.values}
                 self._tables["fisher"].append(tuple(values), tuple(values.values()))
             case Regions():
-                for row in zip(event.x, event.y, event.unit, event.probability, strict=True):
-                    rounded = (f"{value:.4g}" if isinstance(value, float) else value for value in row)
-                    self._tables["regions"].append(REGION_COLUMNS, (event.after_task, event.task, *rounded))
+                for x, y, unit, probability in zip(event.x, event.y, event.unit, event.probability, strict=True):
+                    place = (event.after_task, event.task, f"{x:.6g}", f"{y:.6g}", unit, f"{probability:.4g}")
+                    self._tables["regions"].append(REGION_COLUMNS, place)
             case TaskEnded():
                 self._write_metrics(event.summary)
             case RunEnded():

@@ -1,6 +1,6 @@
 """What a network predicts over the plane, where inputs are points of it: to be drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +39,13 @@ def regions(
         with undisturbed(model), torch.no_grad(), strategy.serving(task.number) as predict:
             scores = predict(places.to(next(model.parameters())))[:, active.start : active.stop]
         probability, unit = scores.float().softmax(-1).max(-1)
-        yield Regions(after_task, task.number, *_columns(places, unit + active.start, probability))
+        yield _event(after_task, task, places, unit + active.start, probability)
 
 
 def _truth(task: Task) -> Regions:
     points, targets = _points(task)
     few = torch.linspace(0, len(points) - 1, min(SHOWN, len(points))).round().long()  # they may be sorted by class
-    return Regions(0, task.number, *_columns(points[few], targets[few], torch.ones(len(few))))
+    return _event(0, task, points[few], targets[few], torch.ones(len(few)))
 
 
 def _points(task: Task) -> tuple[Tensor, Tensor]:
@@ -60,5 +60,6 @@ def _grid(points: Tensor) -> Tensor:
     return torch.stack([x.repeat(SIDE), y.repeat_interleave(SIDE)], 1)
 
 
-def _columns(places: Tensor, unit: Tensor, probability: Tensor) -> Sequence[tuple[float, ...]]:
-    return [tuple(column.tolist()) for column in (places[:, 0], places[:, 1], unit, probability)]
+def _event(after_task: int, task: Task, places: Tensor, unit: Tensor, probability: Tensor) -> Regions:
+    x, y, sure = (tuple(column.tolist()) for column in (places[:, 0], places[:, 1], probability))
+    return Regions(after_task, task.number, x, y, tuple(unit.tolist()), sure)

@@ -112,6 +112,6 @@ def test_order_seed_draws_the_permutations_alone():
 
 def test_points_of_the_plane_are_refused():
     examples = Examples(torch.zeros(4, 2), torch.arange(4), torch.tensor([0, 1, 0, 1]))
-    with pytest.raises(InputError, match="nothing to permute.*benchmark=rotated or split") as error:
+    with pytest.raises(InputError, match=r"nothing to permute.*benchmark=rotated or split") as error:
         permuted(DataSet(examples, examples, 2), Scenario("task"), 2, 0, 0)
     assert "\n" not in str(error.value)

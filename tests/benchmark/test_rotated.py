@@ -173,6 +173,6 @@ def test_refused(arguments, words):
     assert "\n" not in str(error.value)
 
 
-def test_sequence_pickles():
-    sequence = pickle.loads(pickle.dumps(make()))  # noqa: S301 - worker processes get their data like this
+def test_goes_to_worker_processes():
+    sequence = pickle.loads(pickle.dumps(make()))
     assert sequence.tasks[1].train.inputs(torch.arange(5)).equal(make().tasks[1].train.inputs(torch.arange(5)))
