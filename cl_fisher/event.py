@@ -78,6 +78,16 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class TaskEnded:
+    """A row is complete: trained, consolidated, evaluated."""
+
+    task: int
+    global_step: int
+    summary: Mapping[str, Any]
+    """The content of metrics.json so far."""
+
+
+@dataclass(frozen=True)
 class Regions:
     """Where inputs are points of the plane: what is predicted at many of them; equally long columns.
 
@@ -93,16 +103,6 @@ class Regions:
     """Output units."""
     probability: tuple[float, ...]
     """Of that unit, among those that compete."""
-
-
-@dataclass(frozen=True)
-class TaskEnded:
-    """A row is complete: trained, consolidated, evaluated."""
-
-    task: int
-    global_step: int
-    summary: Mapping[str, Any]
-    """The content of metrics.json so far."""
 
 
 @dataclass(frozen=True)
