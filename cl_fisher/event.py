@@ -88,6 +88,24 @@ class TaskEnded:
 
 
 @dataclass(frozen=True)
+class Regions:
+    """Where inputs are points of the plane: what is predicted at many of them; equally long columns.
+
+    After a task, a regular grid, x running faster; after_task=0: a task's test points with the right units.
+    """
+
+    after_task: int
+    task: int
+    """Whose example each place is taken for."""
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    unit: tuple[int, ...]
+    """Output units."""
+    probability: tuple[float, ...]
+    """Of that unit, among those that compete."""
+
+
+@dataclass(frozen=True)
 class RunEnded:
     """Sent once, also after a failure or an interruption."""
 
@@ -98,7 +116,7 @@ class RunEnded:
     error: str = ""
 
 
-Event = RunStarted | TaskStarted | StepTaken | Consolidated | Evaluated | TaskEnded | RunEnded
+Event = RunStarted | TaskStarted | StepTaken | Consolidated | Evaluated | Regions | TaskEnded | RunEnded
 
 
 class Listener(Protocol):

@@ -10,6 +10,7 @@ from cl_fisher.benchmark.task import Scenario, Task, TaskSequence
 from cl_fisher.benchmark.validation import hold_out
 from cl_fisher.bounds import Count, Fraction, Index, checked
 from cl_fisher.dataset.examples import DataSet, Examples
+from cl_fisher.error import InputError
 from cl_fisher.seeding import generator
 
 
@@ -34,18 +35,27 @@ def permuted(
     seed: Index,
     validation_fraction: Fraction,
     identity_first: bool = True,
+    order_seed: Index | None = None,
 ) -> TaskSequence:
     """`n_tasks` tasks over the same images and classes; task 1 keeps the original order if `identity_first`.
 
-    The permutation of a task depends on the seed and the task's number alone: a longer sequence begins like a shorter
-    one. Validation examples are the same images in every task.
+    The permutation of a task depends on `order_seed` (None: `seed`) and the task's number alone: a longer sequence
+    begins like a shorter one. Validation examples are the same images in every task.
+
+    Raises:
+        InputError: the inputs are points of the plane.
     """
+    if dataset.train.shape == (2,):
+        raise InputError(
+            "benchmark=permuted has nothing to permute in points of the plane; benchmark=rotated or split takes them"
+        )
+    drawn_by = seed if order_seed is None else order_seed
     train, validation = hold_out(dataset.train, validation_fraction, seed)
     n_pixels = math.prod(dataset.train.shape[-2:])
     units = scenario.units([dataset.n_classes] * n_tasks)
     tasks = []
     for number, own in enumerate(units, start=1):
-        order = torch.randperm(n_pixels, generator=generator(seed, "permutation", number))
+        order = torch.randperm(n_pixels, generator=generator(drawn_by, "permutation", number))
         shuffle = None if number == 1 and identity_first else PixelPermutation(order)
         task = Task(
             number=number,

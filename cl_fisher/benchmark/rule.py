@@ -1,6 +1,6 @@
 """What a task sequence may look like. Free of torch, so that the command line can refuse a wrong one at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from cl_fisher.error import InputError
@@ -66,6 +66,19 @@ def check_split(
             f"{need}; n_tasks can be {choice}"
         )
     return [n_dealt // n_tasks + (task < n_dealt % n_tasks) for task in range(n_tasks)]
+
+
+def check_sequence(n_tasks: int, n_classes: Mapping[str, int | None], scenario_name: str) -> None:
+    """Raise `InputError` if these data sets, with their numbers of classes where known, are no sequence of tasks."""
+    if n_tasks > len(n_classes):
+        raise InputError(
+            f"n_tasks={n_tasks} is more than the {len(n_classes)} data sets of benchmark=sequence; one more is added "
+            f"with +dataset@benchmark.datasets.task{len(n_classes) + 1}=NAME"
+        )
+    used = dict(list(n_classes.items())[:n_tasks])
+    if scenario_name == "domain" and len({n for n in used.values() if n is not None}) > 1:
+        counts = ", ".join(f"{name} {n}" for name, n in used.items() if n is not None)
+        raise InputError(f"benchmark=sequence is not possible with scenario=domain: {_NEED['domain']} ({counts})")
 
 
 def _count(class_order: str | Sequence[int], n_classes: int) -> int:

@@ -23,8 +23,11 @@ def split(
     validation_fraction: Fraction,
     class_order: str | Sequence[int] = "random",
     sizes: Sequence[int] | None = None,
+    order_seed: Index | None = None,
 ) -> TaskSequence:
-    """`n_tasks` tasks of different classes, dealt out in `class_order`: random (by seed), natural, or a list of them.
+    """`n_tasks` tasks of different classes, dealt out in `class_order`: random, natural, or a list of them.
+
+    A random order is drawn by `order_seed` (None: `seed`).
 
     `sizes` is the number of classes of each task (default: as even as possible, larger tasks first). What the order
     and the sizes leave over is not used. A class's output unit is its place in the order; with scenario=domain its
@@ -34,7 +37,7 @@ def split(
         InputError: The classes cannot be dealt out like this, or a task has no examples.
     """
     counts = check_split(n_tasks, dataset.n_classes, scenario.name, class_order, sizes, scenario.head)
-    order = iter(_order(class_order, dataset.n_classes, seed))
+    order = iter(_order(class_order, dataset.n_classes, seed if order_seed is None else order_seed))
     train, validation = hold_out(dataset.train, validation_fraction, seed)
     units = scenario.units(counts)
     tasks = []

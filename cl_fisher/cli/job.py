@@ -49,11 +49,12 @@ def run(cfg: DictConfig, choices: dict[str, str], overrides: list[str], command:
     """
     folder = Path(cfg.output_dir)
     listeners = [RunFolder(folder), build(cfg.logger, directory=folder), Terminal(cfg.verbosity, cell=_cell(folder))]
-    names = {group: choices[group] for group in ("strategy", "benchmark", "dataset", "scenario")}
+    names = {group: choices[group] for group in ("strategy", "benchmark", "scenario")}
     about = {
         "seed": cfg.seed,
         "n_tasks": cfg.n_tasks,
         **names,
+        "dataset": _dataset(cfg, choices),
         "label": choices["strategy"],
         "overrides": overrides,
         "command": command,
@@ -81,7 +82,7 @@ def assemble(
     quiet_lightning()
     sequence: TaskSequence = build(
         cfg.benchmark,
-        dataset=label_noise(build(cfg.dataset), cfg.label_noise, cfg.seed),
+        **_data(cfg),
         scenario=Scenario(**cfg.scenario),
         n_tasks=cfg.n_tasks,
         seed=cfg.seed,
@@ -115,6 +116,21 @@ def assemble(
         directory,
         about,
     )
+
+
+def _dataset(cfg: DictConfig, choices: dict[str, str]) -> str:
+    """What the data sets are called, one after the other if the benchmark has several."""
+    own = list(cfg.benchmark.get("datasets", {}))[: cfg.n_tasks]
+    return " → ".join(choices.get(f"dataset@benchmark.datasets.{n}", str(n)) for n in own) or choices["dataset"]
+
+
+def _data(cfg: DictConfig) -> dict[str, Any]:
+    """The data set that a benchmark takes; nothing if it has one for each task."""
+    if "datasets" not in cfg.benchmark:
+        return {"dataset": label_noise(build(cfg.dataset), cfg.label_noise, cfg.seed)}
+    if cfg.label_noise > 0:
+        raise InputError("label_noise is for a benchmark of one data set, not for benchmark=sequence")
+    return {}
 
 
 def _cell(folder: Path) -> str:

@@ -37,6 +37,16 @@ def check_typed(catalog: Catalog, parsed: Sequence[Override], multirun: bool) ->
             _check_group(catalog, override)
 
 
+def check_used(parsed: Sequence[Override], benchmark: str, datasets: Sequence[str]) -> None:
+    """Raise `InputError` for dataset=... where the benchmark names its data sets itself."""
+    for override in parsed:
+        if datasets and override.key_or_group == "dataset" and override.package is None:
+            right = f"dataset@benchmark.datasets.{datasets[0]}={override.get_value_string()}"
+            raise InputError(
+                f"'{override.input_line}': benchmark={benchmark} has a data set for each task; write {right}"
+            )
+
+
 def check_repeated(catalog: Catalog, parsed: Sequence[Override], choices: Mapping[str, str]) -> None:
     """Raise `InputError` for an override of an option that the chosen YAML file takes from another key."""
     for override in parsed:

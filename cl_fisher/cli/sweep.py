@@ -21,7 +21,7 @@ from cl_fisher.cli.engine import (
     typed,
 )
 from cl_fisher.cli.mistake import explain
-from cl_fisher.cli.override import check_repeated, check_typed
+from cl_fisher.cli.override import check_repeated, check_typed, check_used
 from cl_fisher.config import validate
 from cl_fisher.error import InputError
 
@@ -110,6 +110,7 @@ def _check(engine: Engine, parsed: Sequence[Override], cfg: DictConfig) -> Cell:
     """A composed job as a cell, once it is right."""
     chosen, plain = choices(cfg.hydra), job(cfg)
     check_repeated(Catalog(engine.folders), parsed, chosen)
+    check_used(parsed, chosen.get("benchmark", ""), list(plain.benchmark.get("datasets", {})))
     validate(plain)
     missing = next((group for group in NAMES if group not in chosen), None)
     if missing is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cl_fisher.benchmark.rule import check_split
+from cl_fisher.benchmark.rule import check_sequence, check_split
 from cl_fisher.config.annotation import problem
 from cl_fisher.config.reserved import refusal
 from cl_fisher.config.resolver import register_resolvers
@@ -23,6 +23,7 @@ from cl_fisher.fisher.together import check_together
 Node = dict[str, Any]
 
 SPLIT = "cl_fisher.benchmark.split.split"
+SEQUENCE = "cl_fisher.benchmark.sequence.sequence"
 BATCHED = "cl_fisher.fisher.estimator.batched_empirical.BatchedEmpirical"
 DIAGONAL = "cl_fisher.fisher.structure.diagonal.DiagonalStructure"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
@@ -47,6 +48,7 @@ def validate(cfg: DictConfig) -> None:
     if values["epochs"] is None and values["iterations"] is None:
         raise InputError("epochs and iterations are both null: set one of them")
     _check_split(values)
+    _check_sequence(values)
     _check_scenario(values)
     _check_fisher(values["fisher"])
     for key in ("output_dir", "data_dir", "root", "path"):
@@ -180,6 +182,15 @@ def _check_split(values: Node) -> None:
         how = {key: benchmark[key] for key in ("class_order", "sizes") if key in benchmark}
         scenario = values["scenario"]
         check_split(values["n_tasks"], number, scenario["name"], head=scenario.get("head", "growing"), **how)
+
+
+def _check_sequence(values: Node) -> None:
+    """A sequence of data sets, as far as their source files tell; `job.check` looks at the data themselves."""
+    if values["benchmark"]["_target_"] == SEQUENCE:
+        datasets = values["benchmark"].get("datasets", {})
+        counts = {name: constant(str(data.get("_target_")), "N_CLASSES") for name, data in datasets.items()}
+        known = {name: n if isinstance(n, int) else None for name, n in counts.items()}
+        check_sequence(values["n_tasks"], known, values["scenario"]["name"])
 
 
 def _check_scenario(values: Node) -> None:

@@ -80,6 +80,20 @@ class Gallery:
                 found.append({"task": task, "svg": self._svg(task_course(lines, task, n_tasks), text, f"task_{task}")})
         return found
 
+    def regions(self) -> list[dict[str, Any]]:
+        """What one run of each group predicts over the plane, of several groups at the end only."""
+        from cl_fisher.reporting.regions import region_chart, shown
+
+        found = []
+        for group, _ in self.shown:
+            run = group.counted[0]
+            for after, task in shown(run.regions, at_end=len(self.shown) > 1)[-MAX_PANELS:]:
+                where = f"after task {after}" if task == after else f"after task {after}, asked for task {task}"
+                figure = region_chart(run.regions, after, task)
+                svg = self._svg(figure, f"Regions of {group.label} {where}", "regions", group.label, where)
+                found.append({"group": group, "seed": run.seed, "where": where, "svg": svg})
+        return found
+
     def curves(self) -> list[dict[str, Any]]:
         """Loss and penalty of every run that took a step, also of those that failed; one scale for all groups."""
         from cl_fisher.reporting.plot import curve_limits, training_curves

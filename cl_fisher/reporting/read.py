@@ -113,6 +113,12 @@ class Run:
         """One row per task whose Fisher information was estimated."""
         return _frame(self.folder / "fisher.csv", ["task"], unique=["task"])
 
+    @cached_property
+    def regions(self) -> pd.DataFrame:
+        """Points of the plane: what is predicted there after each task; after_task 0: test points, what is right."""
+        columns = ["after_task", "task", "x", "y", "unit", "probability"]
+        return _frame(self.folder / "regions.csv", columns, unique=columns[:4])
+
     def matrix(self, split: str = "test") -> dict[int, list[float | None]]:
         """Rows of the accuracy matrix by the task that they come after; joint training has one row only."""
         rows = lookup(self.metrics, "accuracy" if split == "test" else f"{split}.accuracy") or []

@@ -77,6 +77,7 @@ def _page(sources: Sequence[Source], plots: Path) -> dict[str, Any]:
         "headline": gallery.headline() if len(runs) > 1 else [],
         "matrices": gallery.matrices(),
         "panels": gallery.panels(),
+        "regions": gallery.regions(),
         "curves": gallery.curves(),
         "shown": gallery.shown,
         "fisher": [row for group in groups for row in _fisher_rows(group)],

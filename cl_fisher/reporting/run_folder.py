@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 from cl_fisher.error import InputError
-from cl_fisher.event import Consolidated, Evaluated, Event, RunEnded, RunStarted, StepTaken, TaskEnded
+from cl_fisher.event import Consolidated, Evaluated, Event, Regions, RunEnded, RunStarted, StepTaken, TaskEnded
 
 ACCURACY_COLUMNS = ("after_task", "task", "accuracy", "n")
+REGION_COLUMNS = ("after_task", "task", "x", "y", "unit", "probability")
 STEP_COLUMNS = ("task", "epoch", "step", "global_step", "loss", "penalty")
 METRICS = ("avg_accuracy", "learning_accuracy", "forgetting", "forgetting_first", "bwt", "fwt")
 FLUSH_SECONDS = 1.0
@@ -41,7 +42,7 @@ class RunFolder:
             reason = error.strerror or error
             raise InputError(f"cannot write to the run folder {path} ({reason}): choose another output_dir") from error
         self._tables = {
-            name: Table(self.path / f"{name}.csv") for name in ("accuracy", "validation", "steps", "fisher")
+            name: Table(self.path / f"{name}.csv") for name in ("accuracy", "validation", "steps", "fisher", "regions")
         }
         self._summary: dict[str, Any] = {}
 
@@ -61,6 +62,10 @@ class RunFolder:
             case Consolidated():
                 values = {"task": event.task, **event.values}
                 self._tables["fisher"].append(tuple(values), tuple(values.values()))
+            case Regions():
+                for x, y, unit, probability in zip(event.x, event.y, event.unit, event.probability, strict=True):
+                    place = (event.after_task, event.task, f"{x:.6g}", f"{y:.6g}", unit, f"{probability:.4g}")
+                    self._tables["regions"].append(REGION_COLUMNS, place)
             case TaskEnded():
                 self._write_metrics(event.summary)
             case RunEnded():

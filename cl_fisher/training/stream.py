@@ -31,6 +31,7 @@ from cl_fisher.training.fit import fit
 from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
 from cl_fisher.training.module import ContinualModule
 from cl_fisher.training.phase import Phase, phases_of
+from cl_fisher.training.regions import regions
 from cl_fisher.training.task_free import TaskFree
 from cl_fisher.training.watch import Watch
 
@@ -280,6 +281,9 @@ class Stream:
             event = Evaluated(after_task, self.global_step, split, tuple(row), counts)
             self.ledger.note(event)
             self.send(event)
+        with self.ledger.clock("eval"):
+            for drawn in regions(self.model, self.strategy, self.sequence, after_task, seen):
+                self.send(drawn)
 
     def send(self, event: Event) -> None:
         """Tell every listener."""

@@ -7,6 +7,7 @@ import torch
 from cl_fisher.benchmark.split import split
 from cl_fisher.benchmark.task import Scenario, TaskSequence
 from cl_fisher.dataset.digits import digits
+from cl_fisher.dataset.examples import DataSet, Examples
 from cl_fisher.error import InputError
 
 
@@ -40,6 +41,20 @@ def test_random_order_by_seed(scenario):
     order = list(chain(*drawn[0]))
     assert sorted(order) == list(range(10))
     assert order == list(chain(*labels(make(scenario, n_tasks=2)))), "the order does not depend on n_tasks"
+
+
+def test_order_seed_draws_the_order_alone():
+    fixed = make(seed=1, order_seed=0)
+    assert labels(fixed) == labels(make(seed=0)) != labels(make(seed=1))
+    assert not fixed.tasks[0].validation.rows.equal(make(seed=0).tasks[0].validation.rows)
+
+
+def test_points_of_the_plane():
+    where = torch.rand(40, 2, generator=torch.Generator().manual_seed(0))
+    examples = Examples(where, torch.arange(40), torch.arange(40) % 4)
+    tasks = make(n_tasks=2, data=DataSet(examples, examples, 4), class_order="natural", fraction=0)
+    assert tasks.input_shape == (2,)
+    assert tasks.tasks[1].test.inputs(torch.arange(20)).equal(where[examples.targets >= 2])
 
 
 @pytest.mark.parametrize(

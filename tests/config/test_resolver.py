@@ -47,3 +47,12 @@ def test_yaml_files_can_call_them():
     cfg = OmegaConf.create({"n": 2, "o": "a=1", "x": "${cl_fisher.cell:${n},${o}}", "y": "${cl_fisher.user_cache:}"})
     assert cfg.x == "002_a=1"
     assert cfg.y.endswith("cl_fisher")
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "expected"),
+    [({"seed": 1}, 5), ({"datasets": {}}, 5), ({"datasets": {"a": {"n": 1}, "b": {"n": 2}}}, 2), (None, 5)],
+)
+def test_a_sequence_is_as_long_as_its_data_sets_are_many(benchmark, expected):
+    register_resolvers()
+    assert OmegaConf.create({"benchmark": benchmark, "n_tasks": "${cl_fisher.length:5}"}).n_tasks == expected
