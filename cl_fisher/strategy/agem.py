@@ -49,7 +49,7 @@ class AGEM(Strategy):
         self.buffer = Buffer(memory, capacity, per_class, replay, seed)
         self.replay_batch_size = replay_batch_size
         self._heads: Heads = ()
-        self._batch_size = 1
+        self._size = 1
 
     def begin_task(self, number: int, heads: Heads) -> None:
         """What is in memory is of earlier tasks from now on."""
@@ -59,13 +59,13 @@ class AGEM(Strategy):
     def mix(self, batch: Batch) -> Batch:
         """The batch itself; the memory takes note of it."""
         self.buffer.see(batch)
-        self._batch_size = len(batch.targets)
+        self._size = len(batch.targets) if self.replay_batch_size is None else self.replay_batch_size
         return batch
 
     def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
         """Project `.grad` of the parameters."""
         held = [p for p in (self.model.parameters() if parameters is None else parameters) if p.requires_grad]
-        rows = self.buffer.draw(self.replay_batch_size or self._batch_size, held[0])
+        rows = self.buffer.draw(self._size, held[0])
         if rows is None:
             return
         reference = self._gradient(rows, held)

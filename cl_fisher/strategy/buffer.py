@@ -86,7 +86,10 @@ class Buffer:
         self._write(slots, self._rows(batch.inputs, batch.targets, batch.task, rows) | _picked(more, rows))
 
     def take(self, batches: Iterable[Sequence[Any]]) -> None:
-        """Take from the data of the phase that ends, (inputs, targets, ...). "class_balanced" only."""
+        """Take from the data of the phase that ends, (inputs, targets, ...). "class_balanced" only.
+
+        They are those that a Fisher would be estimated from: `fisher.samples` bounds both.
+        """
         if self.memory != "class_balanced":
             return
         for inputs, targets, *_ in batches:

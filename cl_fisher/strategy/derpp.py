@@ -56,9 +56,9 @@ class DERpp(Strategy):
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:
         """Add both replay losses; the memory takes note of the batch afterwards."""
         competing = masks(self._heads, logits.shape[1]).to(logits.device)
+        size = len(batch.targets) if self.replay_batch_size is None else self.replay_batch_size
         for weight, term in ((self.alpha, self._distance), (self.beta, self._likelihood)):
-            wanted = self.strength * weight > 0
-            rows = self.buffer.draw(self.replay_batch_size or len(batch.targets), batch.inputs) if wanted else None
+            rows = self.buffer.draw(size, batch.inputs) if self.strength * weight > 0 else None
             if rows is not None:
                 loss = loss + self.strength * weight * term(rows, competing)
         self.buffer.see(batch, logits=logits.float(), competed=competing[batch.task - 1])

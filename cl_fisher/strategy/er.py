@@ -60,7 +60,8 @@ class ER(Strategy):
 
     def mix(self, batch: Batch) -> Batch:
         """The batch with replayed examples behind it; the memory takes note of the batch afterwards."""
-        rows = self.buffer.draw(self.replay_batch_size or len(batch.targets), batch.inputs)
+        size = len(batch.targets) if self.replay_batch_size is None else self.replay_batch_size
+        rows = self.buffer.draw(size, batch.inputs)
         self.buffer.see(batch)
         if rows is None:
             return batch
@@ -68,12 +69,12 @@ class ER(Strategy):
 
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:
         """With weighting="tasks": other weights for the same terms, whatever other parts have added to them."""
-        replayed = batch.position < 0
-        if self.weighting == "examples" or not replayed.any():
+        added = batch.position < 0
+        if self.weighting == "examples" or not added.any():
             return loss
         each = nll(logits, batch.targets, batch.task, masks(self._heads, logits.shape[1]))
         current = 1 / self.buffer.phase
-        return loss - each.mean() + current * each[~replayed].mean() + (1 - current) * each[replayed].mean()
+        return loss - each.mean() + current * each[~added].mean() + (1 - current) * each[added].mean()
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
         """Take examples of the task into a class-balanced memory."""
