@@ -72,6 +72,16 @@ def test_an_old_task_is_predicted_bit_for_bit_as_it_was(optimizer, prune_after):
     assert not torch.equal(scores(strategy, 3), strategy.model.eval()(data(9)[0])[:, :2])
 
 
+def test_an_old_task_is_predicted_as_it_was_in_the_middle_of_another_one():
+    strategy = PackNet(network())
+    optimizer = OPTIMIZERS["momentum"](strategy.model.parameters())
+    train(strategy, 1, optimizer)
+    then = scores(strategy, 1)
+    strategy.consolidate = lambda _: None
+    train(strategy, 2, optimizer)
+    assert torch.equal(scores(strategy, 1), then)
+
+
 def test_whose_the_weights_are():
     """Half of what is free is kept at each task, the largest, layer by layer; what is owned never moves again."""
     strategy = PackNet(network(), prune=0.5)
