@@ -6,6 +6,9 @@ from argparse import Namespace
 import pytest
 
 from cl_fisher.cli.completer import complete_group, complete_override
+from cl_fisher.config import conf_dir
+
+STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -21,17 +24,17 @@ from cl_fisher.cli.completer import complete_group, complete_override
             ],
         ),
         ([], "n_t", ["n_tasks="]),
-        ([], "strategy.s", ["strategy.strength="]),
+        ([], "strategy.s", ["strategy.strength=", "strategy.step="]),
         ([], "fisher.e", []),
         (["fisher/estimator=signs"], "fisher.estimator.", ["fisher.estimator.samples="]),
         ([], "trainer.precision=6", ["trainer.precision=64-true", "trainer.precision=64"]),
         ([], "strategy.g", []),
         (["strategy=online_ewc"], "strategy.g", ["strategy.gamma="]),
-        ([], "strategy=e", ["strategy=ewc"]),
-        ([], "strategy=ewc,", [f"strategy=ewc,{c}" for c in ("cumulative", "finetune", "joint", "online_ewc")]),
+        ([], "strategy=ew", ["strategy=ewc"]),
+        ([], "strategy=ewc,", [f"strategy=ewc,{choice}" for choice in STRATEGIES if choice != "ewc"]),
         ([], "checkpoint=", ["checkpoint=last", "checkpoint=all", "checkpoint=none"]),
         ([], "loader.in_memory=", ["loader.in_memory=auto", "loader.in_memory=true", "loader.in_memory=false"]),
-        (["scenario=class"], "scenario.head=", ["scenario.head=growing", "scenario.head=full"]),
+        (["scenario=class"], "scenario.head=", [f"scenario.head={head}" for head in ("growing", "full", "separate")]),
         ([], "benchmark.identity_first=", ["benchmark.identity_first=true", "benchmark.identity_first=false"]),
         ([], "seed=", []),
         ([], "~strat", ["~strategy="]),

@@ -8,9 +8,9 @@ from cl_fisher.config import conf_dir
 
 MISTAKES = [
     ("stratgy=ewc", "did you mean 'strategy'"),
-    ("strategy=ewcc", "did you mean 'ewc'? there are cumulative, ewc, finetune, joint, online_ewc"),
-    ("strategy=", "there are cumulative, ewc"),
-    ("strategy=null", "there are cumulative, ewc"),
+    ("strategy=ewcc", "did you mean 'ewc'? there are agem, "),
+    ("strategy=", "there are agem, compose"),
+    ("strategy=null", "there are agem, compose"),
     ("~strategy", "a run needs strategy; write strategy=..."),
     ("~fisher/estimator", "write fisher/estimator=... to change it"),
     ("~seed", "a run needs seed"),
