@@ -50,9 +50,12 @@ class Root:
     validation_fraction: Fraction
     optimizer_state: Literal["reset", "keep"]
     consolidate_every: Count | None
+    eval_every: Count | None
+    eval_samples: Count | None
     log_every: Count
     checkpoint: Literal["last", "all", "none"]
     verbosity: Literal[0, 1, 2]
+    reference_dir: str | float | None
     data_dir: str | float  # a folder may be called 3, or nan
     output_dir: str | float | None
 

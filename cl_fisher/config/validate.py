@@ -47,7 +47,7 @@ def validate(cfg: DictConfig) -> None:
     _check_split(values)
     _check_scenario(values)
     _check_fisher(values["fisher"])
-    for key in ("output_dir", "data_dir"):
+    for key in ("output_dir", "data_dir", "reference_dir"):
         if values[key] == "":
             raise InputError(f"{key}= is empty: it must name a folder")
     _check_data_dir(Path(str(values["data_dir"])).expanduser())

@@ -13,11 +13,15 @@ from typing import Any
 import yaml
 
 from cl_fisher.error import InputError
-from cl_fisher.event import Consolidated, Evaluated, Event, RunEnded, RunStarted, StepTaken, TaskEnded
+from cl_fisher.event import Consolidated, Evaluated, Event, Probed, RunEnded, RunStarted, StepTaken, TaskEnded
+from cl_fisher.metric import reference, stability
 
 ACCURACY_COLUMNS = ("after_task", "task", "accuracy", "n")
 STEP_COLUMNS = ("task", "epoch", "step", "global_step", "loss", "penalty")
+CONTINUAL_COLUMNS = ("task", "step", "global_step", "evaluated_task", "accuracy", "n")
 METRICS = ("avg_accuracy", "learning_accuracy", "forgetting", "forgetting_first", "bwt", "fwt")
+METRICS += stability.KEYS + reference.KEYS
+TABLES = ("accuracy", "validation", "steps", "continual", "fisher", "costs")
 FLUSH_SECONDS = 1.0
 
 
@@ -40,13 +44,11 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot write to the run folder {path} ({reason}): choose another output_dir") from error
-        self._tables = {
-            name: Table(self.path / f"{name}.csv") for name in ("accuracy", "validation", "steps", "fisher")
-        }
+        self._tables = {name: Table(self.path / f"{name}.csv") for name in TABLES}
         self._summary: dict[str, Any] = {}
 
     def handle(self, event: Event) -> None:
-        """Write what the event brings; all rows are on disk afterwards, those of a step within about a second."""
+        """Write what the event brings; all rows are on disk afterwards, those within a task after about a second."""
         match event:
             case StepTaken():
                 row = (event.task, event.epoch, event.step, event.global_step, event.loss, event.penalty)
@@ -61,7 +63,15 @@ class RunFolder:
             case Consolidated():
                 values = {"task": event.task, **event.values}
                 self._tables["fisher"].append(tuple(values), tuple(values.values()))
+            case Probed():
+                for task, (accuracy, n) in enumerate(zip(event.accuracy, event.counts, strict=True), start=1):
+                    row = (event.task, event.step, event.global_step, task, accuracy, n)
+                    self._tables["continual"].append(CONTINUAL_COLUMNS, row)
+                return
             case TaskEnded():
+                if event.costs:
+                    values = {"task": event.task, **event.costs}
+                    self._tables["costs"].append(tuple(values), tuple(values.values()))
                 self._write_metrics(event.summary)
             case RunEnded():
                 end = {"final": event.status == "finished", "status": event.status, "error": event.error}

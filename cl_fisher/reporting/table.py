@@ -16,6 +16,7 @@ from cl_fisher.error import InputError
 from cl_fisher.reporting.aggregate import Estimate, Group, group_runs
 from cl_fisher.reporting.glossary import METRICS, SECONDS, UNDEFINED, Metric
 from cl_fisher.reporting.read import Run, Source, read_source
+from cl_fisher.reporting.reference import completed
 
 _COLUMNS = (*METRICS, SECONDS)
 _LEAVE_OUT = ("fwt", "bwt", "learning_accuracy", "seconds.total")
@@ -30,7 +31,7 @@ def read_sources(folders: Sequence[Path]) -> list[Source]:
     """
     if not folders:
         raise InputError("no folder is given: name at least one run or multirun folder, such as outputs/run/DATE/TIME")
-    return [read_source(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)]
+    return completed([read_source(folder) for folder in dict.fromkeys(Path(folder) for folder in folders)])
 
 
 def print_comparison(folders: Sequence[Path], console: Console | None = None, out: Path | None = None) -> None:
