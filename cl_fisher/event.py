@@ -101,7 +101,8 @@ class TaskEnded:
     summary: Mapping[str, Any]
     """The content of metrics.json so far."""
     costs: Mapping[str, float] = field(default_factory=dict)
-    """What this task took: seconds_train, seconds_fisher, seconds_eval, peak_memory_bytes, state_bytes, extra_passes."""
+    """What this task took: seconds_train, seconds_fisher, seconds_eval, peak_memory_bytes, state_bytes, extra_passes
+    (examples looked at beyond the plain training stream, per training example of the task)."""
 
 
 @dataclass(frozen=True)

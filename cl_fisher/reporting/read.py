@@ -14,7 +14,6 @@ import yaml
 
 from cl_fisher.error import InputError
 
-
 COSTS = ("seconds_train", "seconds_fisher", "seconds_eval", "peak_memory_bytes", "state_bytes", "extra_passes")
 
 

@@ -56,7 +56,7 @@ def load(folder: Path, config: Mapping[str, Any]) -> References:
         path = folder / f"{key(config)}_{name}.json"
         try:
             if path.is_file():
-                found[name] = _matrix(json.loads(path.read_text(encoding="utf-8")))
+                found[name] = _matrix(json.loads(path.read_text(encoding="utf-8")), name, config["n_tasks"])
         except (OSError, ValueError) as error:
             warnings.warn(f"{path} is no reference and is ignored: {error}", stacklevel=2)
     return found
@@ -80,11 +80,11 @@ def _completed(run: Run, found: Mapping[str, References]) -> Run:
     return replace(run, metrics=run.metrics | {k: value for k, value in metrics.items() if value is not None})
 
 
-def _matrix(content: Any) -> list[list[float | None]]:
+def _matrix(content: Any, name: str, n_tasks: int) -> list[list[float | None]]:
     rows = content.get("accuracy") if isinstance(content, dict) else None
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) and row for row in rows):
-        raise ValueError("it holds no accuracy matrix")
-    width = len(rows[0])
-    if any(len(row) != width or not all(isinstance(v, int | float | None) for v in row) for row in rows):
-        raise ValueError("its accuracy matrix is no matrix of numbers")
+    if not isinstance(rows, list) or len(rows) != (1 if name == "joint" else n_tasks):
+        raise ValueError(f"it holds no accuracies after each of {n_tasks} tasks")
+    for row in rows:
+        if not (isinstance(row, list) and len(row) == n_tasks and all(isinstance(v, int | float | None) for v in row)):
+            raise ValueError(f"it holds no accuracies of {n_tasks} tasks")
     return rows

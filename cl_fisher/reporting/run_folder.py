@@ -14,13 +14,12 @@ import yaml
 
 from cl_fisher.error import InputError
 from cl_fisher.event import Consolidated, Evaluated, Event, Probed, RunEnded, RunStarted, StepTaken, TaskEnded
-from cl_fisher.metric import reference, stability
+from cl_fisher.metric import continual, reference, stability
 
 ACCURACY_COLUMNS = ("after_task", "task", "accuracy", "n")
 STEP_COLUMNS = ("task", "epoch", "step", "global_step", "loss", "penalty")
 CONTINUAL_COLUMNS = ("task", "step", "global_step", "evaluated_task", "accuracy", "n")
-METRICS = ("avg_accuracy", "learning_accuracy", "forgetting", "forgetting_first", "bwt", "fwt")
-METRICS += stability.KEYS + reference.KEYS
+METRICS = (*continual.KEYS, *stability.KEYS, *reference.KEYS)
 TABLES = ("accuracy", "validation", "steps", "continual", "fisher", "costs")
 FLUSH_SECONDS = 1.0
 
@@ -51,8 +50,8 @@ class RunFolder:
         """Write what the event brings; all rows are on disk afterwards, those within a task after about a second."""
         match event:
             case StepTaken():
-                row = (event.task, event.epoch, event.step, event.global_step, event.loss, event.penalty)
-                self._tables["steps"].append(STEP_COLUMNS, row)
+                step = (event.task, event.epoch, event.step, event.global_step, event.loss, event.penalty)
+                self._tables["steps"].append(STEP_COLUMNS, step)
                 return
             case RunStarted():
                 self._start(event)
@@ -159,7 +158,7 @@ class Table:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, and a crash, meets either the old content or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # runs side by side may write the same reference
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 

@@ -17,7 +17,17 @@ from torch.optim import Optimizer
 from cl_fisher.benchmark.task import TaskSequence
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError, RunError
-from cl_fisher.event import Consolidated, Evaluated, Event, Listener, Probed, RunEnded, RunStarted, TaskEnded, TaskStarted
+from cl_fisher.event import (
+    Consolidated,
+    Evaluated,
+    Event,
+    Listener,
+    Probed,
+    RunEnded,
+    RunStarted,
+    TaskEnded,
+    TaskStarted,
+)
 from cl_fisher.seeding import generator
 from cl_fisher.strategy.strategy import Strategy
 from cl_fisher.training import checkpoint
