@@ -44,7 +44,9 @@ def axis(groups: Sequence[Group]) -> Axis | None:
 
 def _others(group: Group, key: str) -> str:
     others = [
-        value if name == "strategy" else f"{name}={value}" for name, value in group.settings.items() if name != key
+        (value or "run") if name == "strategy" else f"{name}={value}"
+        for name, value in group.settings.items()
+        if name != key
     ]
     return ", ".join(others)
 

@@ -54,11 +54,11 @@ def sweep_chart(lines: Sequence[Line], values: Sequence[float], log: bool, limit
     Args:
         lines: one per combination of what else varies.
         values: of the number, rising; the ticks.
-        log: a logarithmic scale; a value of 0 is then drawn one step below the smallest positive one.
+        log: a logarithmic scale; 0 is then drawn to the left of the smallest positive value.
         limits: the least and the largest value that is possible; no band goes beyond them.
     """
-    figure = Figure(figsize=(_WIDTH * 1.5, 2.6))
-    axes = _axes(figure, left=0.42, right=0.14, top=0.1, bottom=0.36)
+    figure = Figure(figsize=(_WIDTH, 2.2))
+    axes = _axes(figure, left=0.36, right=0.14, top=0.1, bottom=0.34)
     for line in lines:
         _draw(axes, line, width=1.6, marker=line.style.marker)
     if log:
