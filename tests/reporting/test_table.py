@@ -139,7 +139,7 @@ def test_comparison_csv(multirun_folder: Write, tmp_path: Path) -> None:
 def test_paired_differences_and_ranks_are_printed(multirun_folder: Write) -> None:
     text = " ".join(printed(multirun_folder()).split())
     assert "finetune − joint −36.20 ± 0.99 < 0.001 < 0.001 3" in text  # noqa: RUF001
-    assert "ewc 1.00 1.50 1.00" in text
+    assert "ewc 1.00 1.50 1.50" in text
     assert "pairs.csv" not in text  # nothing was written
 
 
