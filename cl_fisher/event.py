@@ -78,6 +78,21 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """All tasks begun were evaluated while one of them is trained (`eval_every`)."""
+
+    task: int
+    """The one in training."""
+    step: int
+    """Optimizer steps within the task; 0: right before its first."""
+    global_step: int
+    accuracy: tuple[float | None, ...]
+    """Test accuracy of task 1, 2, ..., as many as have been begun, as in `Evaluated`."""
+    counts: tuple[int, ...]
+    """Examples of each task that were looked at."""
+
+
+@dataclass(frozen=True)
 class TaskEnded:
     """A row is complete: trained, consolidated, evaluated."""
 
@@ -85,6 +100,9 @@ class TaskEnded:
     global_step: int
     summary: Mapping[str, Any]
     """The content of metrics.json so far."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """What this task took: seconds_train, seconds_fisher, seconds_eval, peak_memory_bytes, state_bytes, extra_passes
+    (examples looked at beyond the plain training stream, per training example of the task)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +134,7 @@ class RunEnded:
     error: str = ""
 
 
-Event = RunStarted | TaskStarted | StepTaken | Consolidated | Evaluated | Regions | TaskEnded | RunEnded
+Event = RunStarted | TaskStarted | StepTaken | Consolidated | Evaluated | Probed | Regions | TaskEnded | RunEnded
 
 
 class Listener(Protocol):

@@ -1,17 +1,18 @@
 """One short run told in events, for every listener: two tasks of two steps, consolidated once each."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
 from cl_fisher.event import Consolidated, Evaluated, Event, RunEnded, RunStarted, StepTaken, TaskEnded, TaskStarted
+from cl_fisher.reporting.run_folder import METRICS
 
 CONFIG = {"strategy": {"strength": 100.0}, "seed": 0, "n_tasks": 2, "model": {"hidden": [400, 400]}, "name": "ö"}
 FISHER = {"estimator": "exact", "structure": "diagonal", "samples": 90, "seconds": 0.5, "bytes": 40, "trace": 1.5}
 
 
 def summary(rows: list[list[float | None]], **metrics: float | None) -> dict:
-    names = ("avg_accuracy", "learning_accuracy", "forgetting", "forgetting_first", "bwt", "fwt")
     return {
         "final": False,
         "status": "running",
@@ -22,7 +23,7 @@ def summary(rows: list[list[float | None]], **metrics: float | None) -> dict:
         "benchmark": "split",
         "dataset": "digits",
         "scenario": "task",
-        **dict.fromkeys(names),
+        **dict.fromkeys(METRICS),
         **metrics,
         "accuracy": rows,
         "overrides": ["strategy=ewc", "seed=0"],
@@ -31,6 +32,12 @@ def summary(rows: list[list[float | None]], **metrics: float | None) -> dict:
         "label": "ewc",
         "seconds": {"train": 1.0, "fisher": 0.5, "eval": 0.1, "total": 1.6},
     }
+
+
+@pytest.fixture(autouse=True)
+def _own_references(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run of a test leaves a reference in the user's cache, or finds one there."""
+    monkeypatch.setenv("CL_FISHER_REFERENCES", str(tmp_path_factory.getbasetemp() / "references" / uuid4().hex))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from cl_fisher.dataset.label_noise import label_noise
 from cl_fisher.error import InputError
 from cl_fisher.event import Listener, RunStarted
 from cl_fisher.model.norm import group_norms_instead
+from cl_fisher.reporting import reference
 from cl_fisher.reporting.run_folder import RunFolder
 from cl_fisher.reporting.terminal import Terminal
 from cl_fisher.training.batches import LoaderSettings
@@ -63,9 +64,14 @@ def run(cfg: DictConfig, choices: dict[str, str], overrides: list[str], command:
     resolved = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(resolved, dict)
     config = {str(key): value for key, value in resolved.items()}
+    kept = None if cfg.reference_dir is None else Path(str(cfg.reference_dir)).expanduser()
+    if kept is not None:
+        stream.ledger.references = reference.load(kept, config)
     summary = stream.run(
         RunStarted(cfg.n_tasks, len(stream.phases), config, choices, tuple(overrides), command, stream.done)
     )
+    if kept is not None:
+        reference.save(kept, config, summary["accuracy"])
     judged = summary["validation"] or summary
     return {"status": summary["status"], "value": judged["avg_accuracy"]}
 
@@ -101,6 +107,8 @@ def assemble(
         batchnorm=cfg.batchnorm,
         fisher_samples=cfg.fisher.samples if cfg.fisher.sampling == "uniform" else None,
         consolidate_every=cfg.consolidate_every,
+        eval_every=cfg.eval_every,
+        eval_samples=cfg.eval_samples,
         log_every=cfg.log_every,
         checkpoint=cfg.checkpoint,
         loader=LoaderSettings(**cfg.loader),

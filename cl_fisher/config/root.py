@@ -51,10 +51,13 @@ class Root:
     optimizer_state: Literal["reset", "keep"]
     batchnorm: Literal["as_is", "frozen", "group_norm"]
     consolidate_every: Count | None
+    eval_every: Count | None
+    eval_samples: Count | None
     log_every: Count
     checkpoint: Literal["last", "all", "none"]
     verbosity: Literal[0, 1, 2]
     label_noise: UnitInterval
+    reference_dir: str | float | None
     data_dir: str | float  # a folder may be called 3, or nan
     root: str | float | None
     path: str | float | None

@@ -51,7 +51,7 @@ def validate(cfg: DictConfig) -> None:
     _check_sequence(values)
     _check_scenario(values)
     _check_fisher(values["fisher"])
-    for key in ("output_dir", "data_dir", "root", "path"):
+    for key in ("output_dir", "data_dir", "reference_dir", "root", "path"):
         if values[key] == "":
             raise InputError(f"{key}= is empty: it must name a {'file' if key == 'path' else 'folder'}")
     _check_data_dir(Path(str(values["data_dir"])).expanduser())

@@ -1,8 +1,8 @@
 """Groups runs that differ only in their seed, and averages over the seeds."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
 import pandas as pd
@@ -44,11 +44,18 @@ class Group:
     runs: tuple[Run, ...]
     counted: tuple[Run, ...]
     """The runs that the averages are over: finished, one per seed."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """The strategy, and what else tells this group from the others compared."""
 
     def estimate(self, key: str) -> Estimate:
         """The metric at a dotted key of metrics.json."""
         values = (run.number(key) for run in self.counted)
         return Estimate(tuple(value for value in values if value is not None))
+
+    def by_seed(self, key: str) -> dict[str, float]:
+        """The metric at a dotted key of metrics.json, by seed."""
+        values = {run.seed: run.number(key) for run in self.counted}
+        return {seed: value for seed, value in values.items() if value is not None}
 
     def matrix(self, split: str = "test") -> dict[int, list[float | None]]:
         """The accuracy matrix, each entry averaged over the seeds that have it."""
@@ -99,7 +106,8 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         by_seed = {run.seed: run for run in group if run.status == "finished"}
         counted = [run for run in runs if run.metrics] if len(runs) == 1 else list(by_seed.values())
         label = ", ".join([values[0] or "run", *extras])
-        groups.append(Group(label, values[0], tuple(group), tuple(counted)))
+        settings = {"strategy": values[0], **{keys[i]: values[i] for i in varying if values[i]}}
+        groups.append(Group(label, values[0], tuple(group), tuple(counted), settings))
     return groups
 
 

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from cl_fisher.reporting.aggregate import Group
-from cl_fisher.reporting.glossary import METRICS
-from cl_fisher.reporting.theme import styles
+from cl_fisher.reporting.axis import axis
+from cl_fisher.reporting.during import seen
+from cl_fisher.reporting.glossary import FURTHER, METRICS, Metric
+from cl_fisher.reporting.theme import Style, series, styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from cl_fisher.reporting.curve import Line
 
 MAX_PANELS = 12
 MAX_PIXELS = 2500
@@ -68,10 +72,8 @@ class Gallery:
         courses = [(group, group.course(), style) for group, style in self.shown]
         tasks = sorted({int(task) for _, course, _ in courses for task in course.columns})
         n_tasks = max(tasks, default=0)
-        if len(tasks) > MAX_PANELS:
-            tasks = [tasks[i * (len(tasks) - 1) // (MAX_PANELS - 1)] for i in range(MAX_PANELS)]
         found = []
-        for task in tasks:
+        for task in few(tasks):
             known = [(group, course[task].dropna(), style) for group, course, style in courses if task in course]
             lines = [Course(list(a.index), list(a), style, group.is_joint) for group, a, style in known if len(a)]
             words = "; ".join(f"{group.label} {100 * a.iloc[-1]:.1f} %" for group, a, _ in known if len(a))
@@ -110,6 +112,40 @@ class Gallery:
                     found.append({"group": group, "column": column, "svg": svg})
         return found
 
+    def sweep(self) -> dict[str, Any] | None:
+        """Average accuracy against the one number that takes three values or more; None if there is none."""
+        from cl_fisher.reporting.curve import sweep_chart
+
+        found = axis([group for group, _ in self.shown])
+        if found is None:
+            return None
+        metric = METRICS[0]
+        pairs = list(zip(found.lines.items(), series(len(found.lines)), strict=True))
+        lines = [line_of(points, metric, style) for (_, points), style in pairs]
+        words = "; ".join(f"{name or found.key} {best_of(points, metric)}" for (name, points), _ in pairs)
+        figure = sweep_chart(lines, found.values, found.is_log, metric.limits)
+        svg = self._svg(figure, f"{metric.name} against {found.key}, at its best: {words}", "sweep", found.key)
+        return {"key": found.key, "svg": svg, "legend": [(name, style) for (name, _), style in pairs if name]}
+
+    def during(self) -> dict[str, Any] | None:
+        """Accuracy of each task at every evaluation within tasks, a chart per group; None without such evaluations."""
+        from cl_fisher.reporting.curve import during_chart
+
+        measured = [(group, course) for group in self.groups if (course := seen(group)) is not None]
+        if not measured:
+            return None
+        tasks = few(sorted({task for _, course in measured for task in course.lines}))
+        by_task = dict(zip(tasks, series(len(tasks)), strict=True))
+        drawn = [course.lines[task] for _, course in measured for task in tasks if task in course.lines]
+        low, high = 100 * min(line["min"].min() for line in drawn), 100 * max(line["max"].max() for line in drawn)
+        charts = []
+        for group, course in measured:
+            figure = during_chart(course, by_task, (max(low - 3, -1), min(high + 3, 101)))
+            gap = FURTHER[4].text(group.estimate(FURTHER[4].key))
+            text = f"Accuracy of each task within tasks, {group.label}: {FURTHER[4].name} {gap}"
+            charts.append({"group": group, "svg": self._svg(figure, text, "during", group.label)})
+        return {"charts": charts, "tasks": list(by_task.items())}
+
     def _svg(self, figure: "Figure", description: str, *words: str) -> Markup:
         from cl_fisher.reporting.plot import to_svg
 
@@ -123,3 +159,28 @@ class Gallery:
         self._names.add(stem)
         # the matrix of fifty tasks would be 20 megapixels
         figure.savefig(self.folder / f"{stem}.png", dpi=min(200, MAX_PIXELS / max(figure.get_size_inches())))
+
+
+def few(tasks: list[int]) -> list[int]:
+    """Of many tasks some at even distances, with the first and the last."""
+    if len(tasks) <= MAX_PANELS:
+        return tasks
+    return [tasks[i * (len(tasks) - 1) // (MAX_PANELS - 1)] for i in range(MAX_PANELS)]
+
+
+def line_of(points: Sequence[tuple[float, Group]], metric: Metric, style: Style) -> "Line":
+    """Mean and 95 % interval of each group, in percent and within what is possible; no band for a single seed."""
+    from cl_fisher.reporting.curve import Line
+
+    known = [(x, estimate) for x, group in points if (estimate := group.estimate(metric.key)).mean is not None]
+    x, means, halves = [x for x, _ in known], [e.mean or 0.0 for _, e in known], [e.half_width or 0.0 for _, e in known]
+    low, high = metric.limits
+    least = [max(low, 100 * (mean - half)) for mean, half in zip(means, halves, strict=True)]
+    most = [min(high, 100 * (mean + half)) for mean, half in zip(means, halves, strict=True)]
+    return Line(x, [100 * mean for mean in means], least, most, style)
+
+
+def best_of(points: Sequence[tuple[float, Group]], metric: Metric) -> str:
+    """The best value of a line and where it lies, in words."""
+    known = [(mean, x) for x, group in points if (mean := group.estimate(metric.key).mean) is not None]
+    return f"{metric.number(max(known)[0])} % at {max(known)[1]:g}" if known else "undefined"

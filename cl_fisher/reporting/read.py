@@ -14,6 +14,8 @@ import yaml
 
 from cl_fisher.error import InputError
 
+COSTS = ("seconds_train", "seconds_fisher", "seconds_eval", "peak_memory_bytes", "state_bytes", "extra_passes")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -107,6 +109,17 @@ class Run:
     def accuracy(self) -> pd.DataFrame:
         """Test split: columns after_task (0 = at initialisation), task, accuracy (NaN where undefined), n."""
         return _frame(self.folder / "accuracy.csv", ["after_task", "task", "accuracy"], unique=["after_task", "task"])
+
+    @cached_property
+    def continual(self) -> pd.DataFrame:
+        """Within tasks: columns task, step (0 = before the first), global_step, evaluated_task, accuracy, n."""
+        columns = ["task", "step", "global_step", "evaluated_task", "accuracy"]
+        return _frame(self.folder / "continual.csv", columns, unique=["task", "step", "evaluated_task"])
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """One row per task: seconds, bytes, extra passes."""
+        return _frame(self.folder / "costs.csv", ["task", *COSTS], unique=["task"])
 
     @cached_property
     def fisher(self) -> pd.DataFrame:

@@ -5,16 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cl_fisher.error import InputError
 from cl_fisher.reporting.aggregate import Group, group_runs, mean_known
 from cl_fisher.reporting.gallery import Gallery
-from cl_fisher.reporting.glossary import METRICS, SECONDS, Metric
-from cl_fisher.reporting.read import Run, Source
-from cl_fisher.reporting.table import name, read_sources, write_comparison
+from cl_fisher.reporting.glossary import METRICS, SECONDS, Metric, known
+from cl_fisher.reporting.paired import best
+from cl_fisher.reporting.publish import write_files
+from cl_fisher.reporting.read import COSTS, Run, Source
+from cl_fisher.reporting.sheet import paired, ranks
+from cl_fisher.reporting.table import name, read_sources
 from cl_fisher.reporting.theme import STRONG, variables
 
+_PAIRED = METRICS[:3]
 _TIMES = (
     Metric("seconds.train", "Training", "", "s"),
     Metric("seconds.fisher", "Fisher", "", "s"),
@@ -24,7 +29,7 @@ _TIMES = (
 
 
 def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
-    """Write report.html and plots/*.png, and comparison.csv where several runs are compared.
+    """Write report.html and plots/*.png, and the files of `publish` where several runs are compared.
 
     Args:
         folders: Run folders, multirun folders, or both.
@@ -42,7 +47,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     folder = sources[0].folder if out is None else Path(out)
     page = _page(sources, folder / "plots")
     if len(page["runs"]) > 1:
-        write_comparison(page["groups"], folder / "comparison.csv")
+        write_files(page["groups"], folder)
     environment = Environment(
         loader=PackageLoader("cl_fisher.reporting", "."),
         autoescape=True,
@@ -72,6 +77,13 @@ def _page(sources: Sequence[Source], plots: Path) -> dict[str, Any]:
         "groups": groups,
         "styles": gallery.styles,
         "metrics": METRICS,
+        "further": known(groups),
+        "best": {metric.key: best(groups, metric) for metric in (*METRICS, *known(groups))},
+        "ranks": ranks(groups) if len(runs) > 1 else None,
+        "paired": [sheet for metric in _PAIRED if (sheet := paired(groups, metric)) is not None],
+        "during": gallery.during(),
+        "sweep": gallery.sweep(),
+        "costs": [row for group in groups for row in _cost_rows(group)],
         "seconds": SECONDS,
         "validated": any(group.estimate("validation.avg_accuracy").n for group in groups),
         "headline": gallery.headline() if len(runs) > 1 else [],
@@ -153,6 +165,17 @@ def _fisher_rows(group: Group) -> list[dict[str, Any]]:
             row[key] = mean_known([v for v in values if isinstance(v, (int, float)) and math.isfinite(v)])
         rows.append(row)
     return rows
+
+
+def _cost_rows(group: Group) -> list[dict[str, Any]]:
+    """One row per task, averaged over the seeds."""
+    tables = [run.costs for run in group.counted if not run.costs.empty]
+    if not tables:
+        return []
+    means = pd.concat(tables).groupby("task")[list(COSTS)].mean().reset_index()
+    return [
+        {"label": group.label, **{str(key): value for key, value in row.items()}} for row in means.to_dict("records")
+    ]
 
 
 def _versions(metrics: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -13,12 +13,25 @@ from typing import Any
 import yaml
 
 from cl_fisher.error import InputError
-from cl_fisher.event import Consolidated, Evaluated, Event, Regions, RunEnded, RunStarted, StepTaken, TaskEnded
+from cl_fisher.event import (
+    Consolidated,
+    Evaluated,
+    Event,
+    Probed,
+    Regions,
+    RunEnded,
+    RunStarted,
+    StepTaken,
+    TaskEnded,
+)
+from cl_fisher.metric import continual, reference, stability
 
 ACCURACY_COLUMNS = ("after_task", "task", "accuracy", "n")
 REGION_COLUMNS = ("after_task", "task", "x", "y", "unit", "probability")
 STEP_COLUMNS = ("task", "epoch", "step", "global_step", "loss", "penalty")
-METRICS = ("avg_accuracy", "learning_accuracy", "forgetting", "forgetting_first", "bwt", "fwt")
+CONTINUAL_COLUMNS = ("task", "step", "global_step", "evaluated_task", "accuracy", "n")
+METRICS = (*continual.KEYS, *stability.KEYS, *reference.KEYS)
+TABLES = ("accuracy", "validation", "steps", "continual", "fisher", "costs", "regions")
 FLUSH_SECONDS = 1.0
 
 
@@ -41,17 +54,15 @@ class RunFolder:
         except OSError as error:
             reason = error.strerror or error
             raise InputError(f"cannot write to the run folder {path} ({reason}): choose another output_dir") from error
-        self._tables = {
-            name: Table(self.path / f"{name}.csv") for name in ("accuracy", "validation", "steps", "fisher", "regions")
-        }
+        self._tables = {name: Table(self.path / f"{name}.csv") for name in TABLES}
         self._summary: dict[str, Any] = {}
 
     def handle(self, event: Event) -> None:
-        """Write what the event brings; all rows are on disk afterwards, those of a step within about a second."""
+        """Write what the event brings; all rows are on disk afterwards, those within a task after about a second."""
         match event:
             case StepTaken():
-                row = (event.task, event.epoch, event.step, event.global_step, event.loss, event.penalty)
-                self._tables["steps"].append(STEP_COLUMNS, row)
+                step = (event.task, event.epoch, event.step, event.global_step, event.loss, event.penalty)
+                self._tables["steps"].append(STEP_COLUMNS, step)
                 return
             case RunStarted():
                 self._start(event)
@@ -66,7 +77,15 @@ class RunFolder:
                 for x, y, unit, probability in zip(event.x, event.y, event.unit, event.probability, strict=True):
                     place = (event.after_task, event.task, f"{x:.6g}", f"{y:.6g}", unit, f"{probability:.4g}")
                     self._tables["regions"].append(REGION_COLUMNS, place)
+            case Probed():
+                for task, (accuracy, n) in enumerate(zip(event.accuracy, event.counts, strict=True), start=1):
+                    row = (event.task, event.step, event.global_step, task, accuracy, n)
+                    self._tables["continual"].append(CONTINUAL_COLUMNS, row)
+                return
             case TaskEnded():
+                if event.costs:
+                    values = {"task": event.task, **event.costs}
+                    self._tables["costs"].append(tuple(values), tuple(values.values()))
                 self._write_metrics(event.summary)
             case RunEnded():
                 end = {"final": event.status == "finished", "status": event.status, "error": event.error}
@@ -154,7 +173,7 @@ class Table:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, and a crash, meets either the old content or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # runs side by side may write the same reference
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 

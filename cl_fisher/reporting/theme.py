@@ -61,6 +61,12 @@ def styles(groups: Sequence[Group]) -> list[Style]:
     ]
 
 
+def series(n: int) -> list[Style]:
+    """Styles for lines that stand for no strategy, such as tasks: colours first, then dashes."""
+    colors, dashes = len(_SERIES), len(_DASHES)
+    return [Style(_SERIES[i % colors], _DASHES[i // colors % dashes], _MARKERS[i % len(_MARKERS)]) for i in range(n)]
+
+
 def variables(dark: bool) -> dict[str, str]:
     """CSS variables of a theme."""
     low, high = HEAT[dark]

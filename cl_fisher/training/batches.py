@@ -143,10 +143,13 @@ class ReadingBatches:
     ) -> None:
         self._examples, self._dtype = examples, dtype
         self._positions = torch.arange(len(examples)) if which is None else which
+        self.n_read = 0
+        """Examples handed out so far; one that is asked for again counts again."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for some in self._positions.split(PASS_SIZE):
             if len(some):
+                self.n_read += len(some)
                 yield self._examples.inputs(some).to(self._dtype), self._examples.targets[some], some
 
 

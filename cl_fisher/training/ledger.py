@@ -11,31 +11,51 @@ from typing import Any
 
 import torch
 
-from cl_fisher.event import Evaluated
+from cl_fisher.event import Evaluated, Probed
+from cl_fisher.metric import reference, stability
 from cl_fisher.metric.continual import summary
 
 
 class Ledger:
-    """Takes note of evaluations and of where the time goes; all of it survives a resume."""
+    """Takes note of evaluations and of where the time goes; all of it survives a resume but `references`.
 
-    def __init__(self, joint: bool) -> None:
+    Args:
+        joint: whether all tasks are trained on together.
+        references: accuracy matrices of runs to compare with, by strategy.
+    """
+
+    def __init__(self, joint: bool, references: reference.References | None = None) -> None:
         self.joint = joint
+        self.references = references or {}
         self.rows: dict[str, list[list[float | None]]] = {"test": [], "validation": []}
         self.at_initialisation: dict[str, list[float | None]] = {}
         self.seconds = {"train": 0.0, "fisher": 0.0, "eval": 0.0, "total": 0.0}
+        self.course: list[stability.Measured] = []
+        self.extra_passes = 0.0
+        self._running: list[str] = []
 
     @contextmanager
     def clock(self, what: str) -> Iterator[None]:
-        """Add the time spent within to `what`; an interruption's share is added too."""
+        """Add the time spent within to `what`; an interruption's share is added too.
+
+        Within another clock than the total's it stops that one: evaluation in the middle of training is evaluation.
+        """
         start = time.perf_counter()
+        self._running.append(what)
         try:
             yield
         finally:
-            self.seconds[what] += time.perf_counter() - start
+            self._running.pop()
+            seconds = time.perf_counter() - start
+            self.seconds[what] += seconds
+            if self._running and self._running[-1] != "total":
+                self.seconds[self._running[-1]] -= seconds
 
-    def note(self, event: Evaluated) -> None:
-        """Keep a row of an accuracy matrix."""
-        if event.after_task == 0:
+    def note(self, event: Evaluated | Probed) -> None:
+        """Keep a row of an accuracy matrix, or what was measured within a task."""
+        if isinstance(event, Probed):
+            self.course.append(stability.Measured(event.task, event.step, event.accuracy))
+        elif event.after_task == 0:
             self.at_initialisation[event.split] = list(event.accuracy)
         else:
             self.rows[event.split].append(list(event.accuracy))
@@ -48,13 +68,31 @@ class Ledger:
             "accuracy_at_initialisation": initial,
         }
 
+    def during(self) -> dict[str, Any]:
+        """The metrics of continual evaluation; None without it."""
+        if self.joint or not self.course:
+            return dict.fromkeys((*stability.KEYS, "stability_gaps"))
+        return stability.summary(self.course) | {"stability_gaps": stability.stability_gaps(self.course)}
+
+    def against_references(self) -> dict[str, float | None]:
+        """The metrics that compare with other runs."""
+        return reference.summary(self.rows["test"], self.references, self.joint)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything."""
-        return {"rows": self.rows, "at_initialisation": self.at_initialisation, "seconds": self.seconds}
+        return {
+            "rows": self.rows,
+            "at_initialisation": self.at_initialisation,
+            "seconds": self.seconds,
+            "course": [[m.task, m.step, list(m.accuracy)] for m in self.course],
+            "extra_passes": self.extra_passes,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Undo `state_dict`."""
         self.rows, self.at_initialisation, self.seconds = state["rows"], state["at_initialisation"], state["seconds"]
+        self.course = [stability.Measured(*measured) for measured in state["course"]]
+        self.extra_passes = state["extra_passes"]
 
 
 def peak_memory_bytes() -> int:

@@ -1,9 +1,10 @@
 """The Lightning side of one network on a sequence of tasks."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Self
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -28,21 +29,31 @@ class ContinualModule(pl.LightningModule):
         self.rows = OutputRows(model, n_outputs, old_rows)
         self.optimizer: Optimizer | None = None
         self.active: range | None = None
+        self.extra: Tensor | int = 0
+        """Examples that steps of the phase were computed on beyond its plain stream: replayed, or of other tasks."""
         self._masks: Tensor | None = None
         self._held = False
+        self._plain: Tensor | None = None
 
     def begin_phase(
-        self, heads: Heads, present: Iterable[int], optimizer: Optimizer, old_rows: Iterable[int] = ()
+        self,
+        heads: Heads,
+        present: Collection[int],
+        optimizer: Optimizer,
+        old_rows: Iterable[int] = (),
+        plain: Collection[int] | None = None,
     ) -> None:
         """Say which outputs compete for the examples of each task, which tasks are present, and which optimizer steps.
 
         `old_rows`: outputs that stand for classes of earlier tasks only.
+        `plain`: the tasks whose examples a plain stream would hold; those present if None.
         """
         self.optimizer = optimizer
         competing = [heads[number - 1] for number in present]
         self.active = competing[0] if len(set(competing)) == 1 else None
         self._masks = masks(heads, self.n_outputs)
         self.rows.begin(old_rows)
+        self.extra, self._plain = 0, None if plain is None or set(present) <= set(plain) else torch.tensor(list(plain))
 
     def hold_statistics(self, held: bool) -> None:
         """Say whether batch norm uses its running statistics, and leaves them alone, in training too."""
@@ -65,8 +76,18 @@ class ContinualModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Mean negative log-likelihood over the competing outputs, or what the strategy makes of it."""
         mixed = self.continual.mix(batch)
+        self._count(mixed, mixed is batch)
         logits = self.model(mixed.inputs)
         return self.continual.loss(mixed, logits, self._nll(logits, mixed, mixed is batch))
+
+    @torch.no_grad()
+    def _count(self, batch: Batch, pure: bool) -> None:
+        if pure and self._plain is None:
+            return
+        added = batch.position < 0
+        if self._plain is not None:
+            added = added | ~torch.isin(batch.task, self._plain.to(batch.task.device))
+        self.extra = self.extra + added.sum()  # stays on its device: no step waits for it
 
     def _nll(self, logits: Tensor, batch: Batch, pure: bool) -> Tensor:
         if self.active is None or not pure:

@@ -17,7 +17,17 @@ from torch.optim import Optimizer
 from cl_fisher.benchmark.task import TaskSequence
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError, RunError
-from cl_fisher.event import Consolidated, Evaluated, Event, Listener, RunEnded, RunStarted, TaskEnded, TaskStarted
+from cl_fisher.event import (
+    Consolidated,
+    Evaluated,
+    Event,
+    Listener,
+    Probed,
+    RunEnded,
+    RunStarted,
+    TaskEnded,
+    TaskStarted,
+)
 from cl_fisher.model.norm import BatchNorm
 from cl_fisher.seeding import generator
 from cl_fisher.strategy.proximal import check_optimizer
@@ -31,6 +41,7 @@ from cl_fisher.training.fit import fit
 from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
 from cl_fisher.training.module import ContinualModule
 from cl_fisher.training.phase import Phase, phases_of
+from cl_fisher.training.probe import Probe, begun
 from cl_fisher.training.regions import regions
 from cl_fisher.training.task_free import TaskFree
 from cl_fisher.training.watch import Watch
@@ -51,6 +62,10 @@ class StreamSettings:
     """Examples of a task that consolidation gets to see, drawn uniformly; None: all."""
     consolidate_every: int | None = None
     """Optimizer steps between consolidations of what was seen since; None: at task ends, of the task."""
+    eval_every: int | None = None
+    """Optimizer steps between evaluations of all tasks begun, within each task; None: no continual evaluation."""
+    eval_samples: int | None = None
+    """Test examples of each task that these evaluations look at; None: all."""
     log_every: int = 10
     checkpoint: Keep = "last"
     loader: LoaderSettings = field(default_factory=LoaderSettings)
@@ -91,6 +106,8 @@ class Stream:
         self.global_step = 0
         self._make_optimizer, self._make_trainer = optimizer, trainer
         self._optimizer: Optimizer | None = None
+        self._costs: dict[str, float] = {}
+        self._n_read = 0
         self._listeners, self._directory, self._about = list(listeners), directory, about or {}
         self._started = datetime.now().astimezone().isoformat(timespec="seconds")
         self._versions = versions()
@@ -107,7 +124,7 @@ class Stream:
                 with self.ledger.clock("total"):
                     self._evaluate(after_task=0, seen=0)
             for phase in self.phases[self.done :]:
-                with self.ledger.clock("total"):  # one by one: each task's summary and checkpoint hold what it took
+                with self.ledger.clock("total"), self._accounted(phase):  # each task's summary holds what it took
                     self._train_and_evaluate(phase)
                 self._keep(phase)
         except BaseException as error:
@@ -133,8 +150,24 @@ class Stream:
         self._evaluate(after_task=phase.seen, seen=phase.seen)
         self.done = phase.number
 
+    @contextmanager
+    def _accounted(self, phase: Phase) -> Iterator[None]:
+        """What the phase takes goes into `_costs`. Extra passes: examples beyond the plain stream, per own example."""
+        before, self._n_read = dict(self.ledger.seconds), 0
+        yield
+        own = sum(len(phase.data[number]) for number in self._plain(phase))
+        extra = (int(self.module.extra) + self._n_read) / own
+        self.ledger.extra_passes += extra
+        seconds = {f"seconds_{key}": self.ledger.seconds[key] - before[key] for key in ("train", "fisher", "eval")}
+        sizes = {"peak_memory_bytes": peak_memory_bytes(), "state_bytes": self.strategy.state_bytes}
+        self._costs = seconds | sizes | {"extra_passes": extra}
+
+    def _plain(self, phase: Phase) -> list[int]:
+        """The tasks whose examples fine-tuning would train on in this phase."""
+        return [phase.seen] if self.strategy.trains_on == "seen" else list(phase.data)
+
     def _keep(self, phase: Phase) -> None:
-        self.send(TaskEnded(phase.number, self.global_step, self.summary("running")))
+        self.send(TaskEnded(phase.number, self.global_step, self.summary("running"), self._costs))
         if self._directory is not None and self.settings.checkpoint != "none":  # then state need not be storable
             checkpoint.save(self._directory / "checkpoints", phase.number, self.state_dict(), self.settings.checkpoint)
 
@@ -147,7 +180,7 @@ class Stream:
         batches = training_batches(data, settings.batch_size, settings.seed, phase.number, settings.loader)
         if self._optimizer is None or settings.optimizer_state == "reset" or self.strategy.starts_anew:
             self._optimizer = self.new_optimizer()
-        self.module.begin_phase(heads, data, self._optimizer, self._old_units(phase))
+        self.module.begin_phase(heads, data, self._optimizer, self._old_units(phase), self._plain(phase))
         first = phase.number == 1 or self.strategy.starts_anew
         self.module.hold_statistics(settings.batchnorm == "frozen" and not first)
         trainer, steps, epochs = self._trainer(phase, len(batches))
@@ -158,6 +191,9 @@ class Stream:
             consolidate = partial(self._consolidate, phase)
             like_own = {number: part for number, part in data.items() if heads[number - 1] == heads[phase.seen - 1]}
             callbacks.append(TaskFree(settings.consolidate_every, self.global_step, PhaseData(like_own), consolidate))
+        if settings.eval_every is not None:
+            few = begun(self.sequence, phase.seen, settings.eval_samples, settings.seed)
+            callbacks.append(Probe(settings.eval_every, steps, partial(self._probe, phase, few)))
         trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined] # set by its connector
         fit(trainer, self.module, PhaseDataModule(batches))
         self.global_step += trainer.global_step
@@ -236,6 +272,7 @@ class Stream:
         before = self.ledger.seconds["fisher"]
         with self.ledger.clock("fisher"):
             fisher = self.strategy.consolidate(examples, self.sequence.trained(own, phase.seen))
+        self._n_read += examples.n_read
         if fisher is None:
             return
         values = {key: fisher.info[key] for key in ("estimator", "structure", "samples")} | {
@@ -285,6 +322,14 @@ class Stream:
             for drawn in regions(self.model, self.strategy, self.sequence, after_task, seen):
                 self.send(drawn)
 
+    def _probe(self, phase: Phase, sequence: TaskSequence, step: int) -> None:
+        with self.ledger.clock("eval"):
+            row = accuracies(self.model, self.strategy, sequence, "test", phase.seen)
+        counts = tuple(len(task.test) for task in sequence.tasks)
+        event = Probed(phase.number, step, self.global_step + step, tuple(row), counts)
+        self.ledger.note(event)
+        self.send(event)
+
     def send(self, event: Event) -> None:
         """Tell every listener."""
         for listener in self._listeners:
@@ -299,11 +344,14 @@ class Stream:
             **self._about,
             **self.ledger.metrics("test"),
             "validation": self.ledger.metrics("validation") if self.ledger.rows["validation"] else None,
+            **self.ledger.during(),
+            **self.ledger.against_references(),
             "n_parameters": sum(p.numel() for p in self.model.parameters()),
             "global_step": self.global_step,
             "seconds": {key: round(value, 3) for key, value in self.ledger.seconds.items()},
             "peak_memory_bytes": peak_memory_bytes(),
             "state_bytes": self.strategy.state_bytes,
+            "extra_passes": self.ledger.extra_passes,
             "started": self._started,
             "versions": self._versions,
         }

@@ -248,3 +248,41 @@ def test_a_component_of_ones_own_is_found_in_the_working_folder(tmp_path):
     done = subprocess.run([*command, "output_dir=out"], cwd=tmp_path, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert metrics(tmp_path / "out")["strategy"] == "mine"
+
+
+def test_continual_evaluation_leaves_its_table_and_the_same_network(run):
+    plain, watched = run(name="a"), run("eval_every=4", "eval_samples=30", name="b")
+    found = rows(watched / "continual.csv")
+    assert [(r["task"], r["step"], r["global_step"], r["evaluated_task"]) for r in found] == [
+        *(("1", str(s), str(s), "1") for s in (0, 4, 6)),
+        *(("2", str(s), str(6 + s), str(t)) for s in (0, 4, 6) for t in (1, 2)),
+    ]
+    assert {r["n"] for r in found} == {"30"}
+    assert metrics(watched)["stability_gap"] is not None
+    assert metrics(plain)["stability_gap"] is None
+    assert not (plain / "continual.csv").exists()
+    a, b = (checkpoint.load(checkpoint.latest(f / "checkpoints"))["model"] for f in (plain, watched))
+    assert all(torch.equal(a[name], weight) for name, weight in b.items())
+    assert metrics(plain)["accuracy"] == metrics(watched)["accuracy"]
+
+
+def test_costs_are_written_after_each_task(run):
+    folder = run()
+    found = rows(folder / "costs.csv")
+    assert [(r["task"], r["extra_passes"]) for r in found] == [("1", "1.0"), ("2", "1.0")]
+    assert sum(float(r["seconds_train"]) for r in found) == pytest.approx(metrics(folder)["seconds"]["train"], abs=2e-3)
+    assert metrics(folder)["extra_passes"] == 2.0
+
+
+def test_later_runs_find_the_references_of_earlier_ones(run, tmp_path):
+    where = f"reference_dir={tmp_path / 'references'}"
+    assert metrics(run(where, name="before"))["intransigence"] is None
+    upper, joint = metrics(run("strategy=cumulative", where, name="c")), metrics(run("strategy=joint", where, name="j"))
+    assert len(list((tmp_path / "references").iterdir())) == 2
+    found = metrics(run(where, "log_every=3", name="after"))
+    own, best = found["accuracy"], upper["accuracy"]
+    assert found["intransigence"] == pytest.approx((best[0][0] - own[0][0] + best[1][1] - own[1][1]) / 2)
+    assert found["intransigence_last"] == pytest.approx(best[1][1] - own[1][1])
+    assert joint["intransigence"] is None
+    assert metrics(run(where, "seed=1", name="other"))["intransigence"] is None
+    assert metrics(run("reference_dir=null", name="none"))["intransigence"] is None

@@ -68,6 +68,14 @@ def write_run(folder: Path, strategy: str = "ewc", seed: int = 0, steps: int = 4
             for step in range(1, steps + 1)
         ],
     )
+    write_rows(
+        folder / "costs.csv",
+        ["task", "seconds_train", "seconds_fisher", "seconds_eval", "peak_memory_bytes", "state_bytes", "extra_passes"],
+        [
+            (t, 2.0 + seed, 0.3, 0.1, 500_000_000, 7_000_000, 1.0 * (strategy == "ewc"))
+            for t in range(1, 2 if joint else T + 1)
+        ],
+    )
     if strategy == "ewc":
         header = ["task", "estimator", "structure", "samples", "seconds", "bytes", "trace", "max"]
         write_rows(
@@ -102,6 +110,17 @@ def write_multirun(
     }
     (folder / "multirun.json").write_text(json.dumps(content))
     return folder
+
+
+def write_continual(folder: Path, seed: int = 0, n_tasks: int = 2, steps: int = 4) -> None:
+    """Task 1 falls at the boundary and comes back, by seed; every other step is measured."""
+    rows = []
+    for task in range(1, n_tasks + 1):
+        for step in range(0, steps + 1, 2):
+            for evaluated in range(1, task + 1):
+                level = step / (steps + 2) if evaluated == task else 0.3 + 0.1 * seed if step == 2 else 0.8
+                rows.append((task, step, (task - 1) * steps + step, evaluated, level, 100))
+    write_rows(folder / "continual.csv", ["task", "step", "global_step", "evaluated_task", "accuracy", "n"], rows)
 
 
 NINE = [(strategy, seed) for strategy in ("finetune", "ewc", "joint") for seed in (0, 1, 2)]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cl_fisher.reporting.report import write_report
+from tests.reporting.conftest import write_continual
 
 Write = Callable[..., Path]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -56,6 +57,8 @@ def test_multirun_fits_and_follows_the_theme(multirun_folder: Write, tmp_path: P
     metrics = folder / "000_strategy=finetune_seed=0" / "metrics.json"
     failed = json.loads(metrics.read_text()) | {"status": "failed", "error": "a_long_word_" * 30}
     metrics.write_text(json.dumps(failed))
+    for cell in folder.glob("0*"):
+        write_continual(cell)
     seen = see(write_report([folder]), tmp_path, width, dark)
     assert seen["inner"] == width
     assert seen["width"] == width
@@ -80,3 +83,15 @@ def test_the_matrix_of_fifty_tasks_scrolls_in_its_box(run_folder: Write, tmp_pat
     assert seen["width"] == 390
     box, content = seen["matrix"]
     assert box < 390 < content
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
+def test_a_sweep_over_a_number_fits(multirun_folder: Write, tmp_path: Path, width: int, dark: bool) -> None:
+    folder = multirun_folder([(name, seed) for name in ("ewc", "l2") for _ in range(3) for seed in (0, 1)])
+    listed = json.loads((folder / "multirun.json").read_text())
+    for i, cell in enumerate(listed["cells"]):
+        cell["overrides"].append(f"strategy.strength={[1, 100, 10000][i // 2 % 3]}")
+    (folder / "multirun.json").write_text(json.dumps(listed))
+    seen = see(write_report([folder]), tmp_path, width, dark)
+    assert seen["width"] == width
+    assert seen["small"] >= 9

@@ -9,6 +9,7 @@ import pytest
 
 from cl_fisher.error import InputError
 from cl_fisher.reporting.report import write_report
+from tests.reporting.conftest import write_continual
 
 Write = Callable[..., Path]
 
@@ -307,3 +308,59 @@ def test_a_finished_run_without_its_tables_among_others(multirun_folder: Write) 
     for name in ("accuracy.csv", "steps.csv", "fisher.csv"):
         (folder / "000_strategy=ewc_seed=0" / name).unlink()
     assert page(folder).row("ewc")[1] == "83.20"
+
+
+def test_paired_comparison_and_ranks(multirun_folder: Write) -> None:
+    report = page(multirun_folder())
+    assert "Paired comparison" in report.text
+    assert report.row("finetune − joint") == ["finetune − joint", "−36.20 ± 0.99", "< 0.001", "< 0.001", "3"]  # noqa: RUF001
+    assert report.row("finetune − ewc")[2:] == ["–", "–", "3"]  # noqa: RUF001
+    assert report.row("ewc", "1.00")[2] == "1.50"  # both learn their tasks equally well
+    bold = report.source.count("<b>")
+    assert "<b>83.80 ± 1.49</b>" in report.source
+    assert "<b>96.00" not in report.source  # a bound is no winner
+    assert bold > 5
+
+
+def test_a_single_run_and_single_seeds_have_no_paired_comparison(run_folder: Write, multirun_folder: Write) -> None:
+    assert "Paired comparison" not in page(run_folder()).text
+    assert "Paired comparison" not in page(multirun_folder([("ewc", 0), ("finetune", 0)])).text
+
+
+def test_continual_evaluation_is_drawn_by_group(multirun_folder: Write) -> None:
+    folder = multirun_folder([("ewc", 0), ("ewc", 1), ("finetune", 0)], stability_gap=0.123)
+    assert "Accuracy within tasks" not in page(folder).text
+    for cell in folder.glob("0*"):
+        write_continual(cell)
+    report = page(folder)
+    assert "Accuracy within tasks" in report.text
+    labels = [attributes.get("aria-label") or "" for tag, attributes in report.tags if tag == "svg"]
+    assert sum(label.startswith("Accuracy of each task within tasks, ") for label in labels) == 2
+    assert "Accuracy of each task within tasks, finetune: Stability gap 12.30" in labels
+    assert report.row("finetune", "12.30") == ["finetune", "12.30", "1"]
+    assert {path.stem for path in (folder / "plots").glob("during*")} == {"during_ewc", "during_finetune"}
+
+
+def test_a_run_of_which_every_step_was_measured_makes_a_page_of_reasonable_weight(run_folder: Write) -> None:
+    folder = run_folder(n_tasks=20)
+    write_continual(folder, n_tasks=20, steps=600)
+    assert write_report([folder]).stat().st_size < 2_000_000
+
+
+def test_the_curve_over_a_number_is_in_the_report(multirun_folder: Write) -> None:
+    folder = multirun_folder([("ewc", 0), ("ewc", 1)] * 3)
+    listed = json.loads((folder / "multirun.json").read_text())
+    for i, cell in enumerate(listed["cells"]):
+        cell["overrides"].append(f"strategy.strength={[1, 100, 10000][i // 2]}")
+    (folder / "multirun.json").write_text(json.dumps(listed))
+    report = page(folder)
+    assert "Average accuracy (%) against strategy.strength" in report.text
+    assert (folder / "plots" / "sweep_strategy.strength.png").exists()
+    assert "against strategy" not in page(multirun_folder(name="other")).text
+
+
+def test_costs_by_task(multirun_folder: Write, run_folder: Write) -> None:
+    report = page(multirun_folder())
+    expected = ["ewc", "2", "3.00", "0.30", "0.10", "500.0 MB", "7.0 MB", "1.00"]
+    assert expected in report.rows
+    assert page(run_folder()).row("5", "2.00") == ["5", "2.00", "0.30", "0.10", "500.0 MB", "7.0 MB", "1.00"]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from cl_fisher.error import InputError
-from cl_fisher.event import Consolidated, Evaluated, RunEnded, StepTaken
+from cl_fisher.event import Consolidated, Evaluated, Probed, RunEnded, StepTaken
 from cl_fisher.reporting import run_folder
 from cl_fisher.reporting.run_folder import RunFolder, Table, pretty
 
@@ -207,3 +207,29 @@ def test_a_step_is_cheap(tmp_path, events, monkeypatch):
     for step in range(1000):
         folder.handle(replace(StepTaken(1, 1, 1, 1, 0.5, 0.0), step=step))
     assert opened == []
+
+
+PROBED = [Probed(1, 0, 0, (0.1,), (50,)), Probed(1, 2, 2, (0.9,), (50,)), Probed(2, 0, 2, (0.9, None), (50, 40))]
+COSTS = {"seconds_train": 1.5, "extra_passes": 2.0}
+
+
+def test_continual_evaluation_and_costs(tmp_path, events):
+    tell(RunFolder(tmp_path), [events[0], *PROBED, replace(events[8], costs=COSTS)])
+    assert rows(tmp_path / "continual.csv") == [
+        ["task", "step", "global_step", "evaluated_task", "accuracy", "n"],
+        *(["1", "0", "0", "1", "0.1", "50"], ["1", "2", "2", "1", "0.9", "50"]),
+        *(["2", "0", "2", "1", "0.9", "50"], ["2", "0", "2", "2", "", "40"]),
+    ]
+    assert rows(tmp_path / "costs.csv") == [["task", "seconds_train", "extra_passes"], ["1", "1.5", "2.0"]]
+
+
+def test_a_resumed_run_drops_what_will_be_measured_again(tmp_path, events):
+    folder = RunFolder(tmp_path)
+    tell(folder, [events[0], *PROBED[:2], replace(events[8], costs=COSTS)])
+    state = folder.state_dict()
+    tell(folder, [PROBED[2], replace(events[15], costs=COSTS)])
+    again = RunFolder(tmp_path)
+    again.load_state_dict(state)
+    tell(again, [replace(events[0], resumed_from=1), PROBED[2], replace(events[15], costs=COSTS)])
+    assert [row[0] for row in rows(tmp_path / "continual.csv")] == ["task", "1", "1", "2", "2"]
+    assert [row[0] for row in rows(tmp_path / "costs.csv")] == ["task", "1", "2"]

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from cl_fisher.error import InputError
 from cl_fisher.reporting.aggregate import Estimate, group_runs
-from cl_fisher.reporting.glossary import METRICS, SECONDS
+from cl_fisher.reporting.glossary import FURTHER, METRICS, SECONDS
+from cl_fisher.reporting.publish import write_comparison
 from cl_fisher.reporting.read import read_source
-from cl_fisher.reporting.table import print_comparison, write_comparison
+from cl_fisher.reporting.table import print_comparison
 
 Write = Callable[..., Path]
 
@@ -44,7 +45,7 @@ def test_seconds_have_one_decimal() -> None:
 
 def test_multirun_prints_the_comparison(multirun_folder: Write) -> None:
     text = printed(multirun_folder())
-    (line,) = (line for line in text.splitlines() if line.startswith(" finetune"))
+    line, *_ = (line for line in text.splitlines() if line.startswith(" finetune"))
     # (4 * 0.51 + 0.95) / 5 over seeds 0.592, 0.598, 0.604: half-width 4.302653 * 0.006 / sqrt(3)
     assert "59.80 ± 1.49" in line
     assert "13.0 ± 2.5" in line
@@ -133,3 +134,26 @@ def test_comparison_csv(multirun_folder: Write, tmp_path: Path) -> None:
     assert table.loc["joint", ["forgetting", "avg_accuracy_ci95"]].isna().all()
     assert table.loc["l2", "failed_or_missing"] == "003_strategy=l2_seed=0"
     assert table.loc["ewc", "seeds"] == "0 1"
+
+
+def test_paired_differences_and_ranks_are_printed(multirun_folder: Write) -> None:
+    text = " ".join(printed(multirun_folder()).split())
+    assert "finetune − joint −36.20 ± 0.99 < 0.001 < 0.001 3" in text  # noqa: RUF001
+    assert "ewc 1.00 1.50 1.50" in text
+    assert "pairs.csv" not in text  # nothing was written
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_further_metrics_fit_too(multirun_folder: Write, width: int) -> None:
+    folder = multirun_folder(**{metric.key: 0.125 for metric in FURTHER})
+    text = printed(folder, width=width).split(str(folder))[0]
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert {"Min-ACC", "12.50"} <= set(text.split())
+    if width == 200:
+        assert {"Intransigence", "Recovery"} <= set(text.split())
+
+
+def test_many_pairs_are_left_to_the_file(multirun_folder: Write) -> None:
+    folder = multirun_folder([(f"x{i}", seed) for i in range(7) for seed in (0, 1)])
+    assert "difference over the same seeds" not in " ".join(printed(folder).split())
+    assert "Mean rank" in printed(folder)

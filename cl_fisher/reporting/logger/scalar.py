@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cl_fisher.event import Consolidated, Evaluated, Event, StepTaken, TaskEnded
+from cl_fisher.event import Consolidated, Evaluated, Event, Probed, StepTaken, TaskEnded
+from cl_fisher.reporting.run_folder import METRICS
 
 Axis = Literal["task", "global_step"]
 AXIS: dict[str, Axis] = {
     "train/*": "global_step",
     "test/acc/*": "task",
+    "test/acc_during/*": "global_step",
     "validation/acc/*": "task",
     "fisher/*": "task",
     "cl/*": "task",
@@ -54,6 +56,9 @@ class Curves:
                 self.trained_on = event.after_task
                 row = {f"{event.split}/acc/task_{task}": acc for task, acc in enumerate(event.accuracy, start=1)}
                 return Points("task", event.after_task, defined(row))
+            case Probed():
+                row = {f"test/acc_during/task_{task}": acc for task, acc in enumerate(event.accuracy, start=1)}
+                return Points("global_step", event.global_step, defined(row))
             case TaskEnded():
                 return Points("task", self.trained_on, final(event.summary))
         return None
@@ -61,8 +66,7 @@ class Curves:
 
 def final(summary: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of continual learning within the content of metrics.json."""
-    names = ("avg_accuracy", "learning_accuracy", "forgetting", "forgetting_first", "bwt", "fwt")
-    return defined({f"cl/{name}": summary.get(name) for name in names})
+    return defined({f"cl/{name}": summary.get(name) for name in METRICS})
 
 
 def defined(values: Mapping[str, Any]) -> dict[str, float]:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from cl_fisher.event import Evaluated, RunEnded, StepTaken, TaskEnded
+from cl_fisher.event import Evaluated, Probed, RunEnded, StepTaken, TaskEnded
 from cl_fisher.reporting.logger.scalar import AXIS, Curves, Points
 
 
@@ -33,6 +33,12 @@ def test_joint_training_is_at_the_last_task():
     curves.points(Evaluated(5, 10, "test", (0.9,) * 5, (1,) * 5))
     points = curves.points(TaskEnded(1, 10, {"avg_accuracy": 0.9}))
     assert points == Points("task", 5, {"cl/avg_accuracy": 0.9})
+
+
+def test_continual_evaluation_is_against_steps():
+    points = Curves().points(Probed(2, 3, 13, (0.9, None, 0.5), (5, 5, 5)))
+    assert points == Points("global_step", 13, {"test/acc_during/task_1": 0.9, "test/acc_during/task_3": 0.5})
+    assert AXIS["test/acc_during/*"] == "global_step"
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, None])

@@ -1,0 +1,115 @@
+"""Paired tests against scipy and the t table, Holm against its definition, ranks by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cl_fisher.reporting import paired
+from cl_fisher.reporting.aggregate import Group
+from cl_fisher.reporting.glossary import METRICS
+from cl_fisher.reporting.read import Run
+
+ACCURACY, _, FORGETTING, *_ = METRICS
+
+
+def group(label, values, key="avg_accuracy", strategy=None):
+    """A group with these values, by seed."""
+    runs = tuple(
+        Run(Path(f"{label}{seed}"), (), {"status": "finished", "seed": seed, key: value})
+        for seed, value in values.items()
+    )
+    return Group(label, strategy or label, runs, runs)
+
+
+def draws(*labels, n=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return [group(label, dict(enumerate(rng.uniform(0.5, 0.9, n) + 0.05 * i))) for i, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_against_scipy_and_the_t_table(n):
+    a, b = draws("a", "b", n=n)
+    (pair,) = paired.pairs([a, b], ACCURACY)
+    x, y = (np.array(list(g.by_seed("avg_accuracy").values())) for g in (a, b))
+    d = x - y
+    assert pair.n == n
+    assert pair.difference == pytest.approx(d.mean())
+    assert pair.half_width == pytest.approx(stats.t.ppf(0.975, n - 1) * d.std(ddof=1) / n**0.5)
+    assert pair.p == pytest.approx(stats.ttest_rel(x, y).pvalue)
+    assert pair.p == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+    assert pair.p_holm == pair.p
+
+
+def test_seeds_are_matched_by_name_and_not_by_place():
+    a = group("a", {0: 0.5, 1: 0.7, 2: 0.9})
+    b = group("b", {2: 0.8, 1: 0.65, 0: 0.4, 7: 0.1})
+    (pair,) = paired.pairs([a, b], ACCURACY)
+    assert pair.n == 3
+    assert pair.difference == pytest.approx((0.1 + 0.05 + 0.1) / 3)
+
+
+@pytest.mark.parametrize("seeds", [{}, {0: 0.5}, {5: 0.5, 6: 0.6}])
+def test_fewer_than_two_seeds_in_common_are_refused(seeds):
+    found = paired.pairs([group("a", {0: 0.5, 1: 0.6}), group("b", seeds)], ACCURACY)
+    assert [(p.difference, p.half_width, p.p, p.p_holm) for p in found] == [(None,) * 4] * bool(seeds)
+
+
+@pytest.mark.parametrize(("shift", "p"), [(0.0, 1.0), (0.1, None)])
+def test_differences_that_do_not_vary_have_no_test(shift, p):
+    values = {0: 0.5, 1: 0.6, 2: 0.73}
+    (pair,) = paired.pairs([group("a", {s: v + shift for s, v in values.items()}), group("b", values)], ACCURACY)
+    assert (pair.half_width, pair.p) == (0.0, p)
+    assert pair.difference == pytest.approx(shift)
+
+
+def test_holm_by_hand():
+    assert paired.holm([0.01, 0.04, 0.03, None]) == [
+        pytest.approx(0.03),
+        pytest.approx(0.06),
+        pytest.approx(0.06),
+        None,
+    ]
+    assert paired.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert paired.holm([]) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_rejects_what_its_definition_rejects(seed):
+    p = np.random.default_rng(seed).uniform(0, 0.1, 7)
+    corrected = np.array(paired.holm(list(p)))
+    for level in (0.01, 0.05, 0.2):
+        rejected = set()
+        for k, i in enumerate(np.argsort(p)):
+            if p[i] > level / (len(p) - k):
+                break
+            rejected.add(int(i))
+        assert set(np.flatnonzero(corrected <= level)) == rejected
+
+
+def test_every_two_groups_are_compared_once_and_corrected_together():
+    found = paired.pairs(draws("a", "b", "c"), ACCURACY)
+    assert [(p.first, p.second) for p in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [p.p_holm for p in found] == paired.holm([p.p for p in found])
+
+
+def test_mean_ranks_by_hand():
+    groups = [group("a", {0: 0.9, 1: 0.5}), group("b", {0: 0.8, 1: 0.6, 2: 0.0}), group("c", {0: 0.7, 1: 0.6})]
+    assert paired.mean_ranks(groups, ACCURACY) == {"a": 2.0, "b": 1.75, "c": 2.25}
+    lower = [group(g.label, g.by_seed("avg_accuracy"), "forgetting") for g in groups]
+    assert paired.mean_ranks(lower, FORGETTING) == {"a": 2.0, "b": 2.25, "c": 1.75}
+    assert paired.mean_ranks([groups[0], group("d", {0: 1.0})], ACCURACY) == {}
+
+
+def test_bounds_do_not_compete_unless_they_are_among_themselves():
+    groups = [group("a", {0: 0.5, 1: 0.6}), group("b", {0: 0.6, 1: 0.5}), group("joint", {0: 1.0, 1: 1.0})]
+    assert paired.best(groups, ACCURACY) == {"a", "b"}
+    assert set(paired.mean_ranks(groups, ACCURACY)) == {"a", "b"}
+    assert paired.best(groups[1:], ACCURACY) == {"joint"}
+    assert paired.best(groups[:1], ACCURACY) == set()
+
+
+def test_lower_forgetting_is_better():
+    groups = [group("a", {0: 0.5}, "forgetting"), group("b", {0: 0.1}, "forgetting")]
+    assert paired.best(groups, FORGETTING) == {"b"}
