@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from cl_fisher.cli.catalog import Catalog, description
 from cl_fisher.config import conf_dir, register_resolvers, validate
 from cl_fisher.config.root import SCHEMA
+from cl_fisher.config.signature import constant
 
 CATALOG = Catalog((conf_dir(),))
 FILES = [(group, choice) for group, choices in CATALOG.groups.items() for choice in choices]
@@ -21,7 +22,9 @@ def composed(group, choice):
     register_resolvers()
     key = f"+{group}" if CATALOG.defaults.get(group) is None and group not in CATALOG.defaults else group
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", overrides=[f"{key}={choice}"])
+        cfg = compose("config", overrides=[f"{key}={choice}"])
+        possible = constant(str(cfg.strategy["_target_"]), "SCENARIOS") if group == "strategy" else None
+        return compose("config", overrides=[f"{key}={choice}", f"scenario={possible[0]}"]) if possible else cfg
 
 
 @pytest.mark.parametrize(("group", "choice"), FILES)
