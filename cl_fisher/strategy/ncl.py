@@ -18,9 +18,8 @@ class NCL(Strategy):
     Kao et al. 2021, "Natural continual learning: success is a journey, not (just) a destination". With Lambda =
     strength P + damping I their step is Lambda^-1 grad loss + (theta - theta_last); this one is damping times that,
     less the pull that damping itself would add. Where strength P is much smaller than damping it is plain gradient
-    descent.
-
-    No strength diverges while lr * damping < 2 (of the penalty), and the stationary point is that of loss + penalty.
+    descent. No strength diverges while lr * damping < 2 (of the penalty), and the stationary point is that of loss +
+    penalty.
 
     P, the sum of earlier tasks' Fishers, and the penalty are those of `prior`, with any structure. Strength 0 is plain
     fine-tuning bit for bit. For gradient descent: Adam divides by the gradient's size and so undoes a diagonal P.
