@@ -77,8 +77,7 @@ def _conjugate_gradients(
     """Preconditioned by the diagonal (Hestenes & Stiefel 1952), from what the diagonal alone would give.
 
     In the norm of the matrix the error only falls, so that no number of steps makes the weights diverge. Under Adam and
-    a stiff penalty it is stopped before it is small everywhere: weights of tiny gradients have hardly any metric. The
-    exact minimum would not be better there, for it moves such weights far to spare others.
+    a stiff penalty it is stopped before it is small everywhere: weights of tiny gradients have hardly any metric.
     """
     still = {name: torch.zeros_like(d) for name, d in held.items()}
 
