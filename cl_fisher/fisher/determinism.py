@@ -22,9 +22,9 @@ def check_determined(model: nn.Module, batch: Batch, outputs: Tensor) -> None:
     """
     outputs = outputs.detach()
     half = (len(outputs) + 1) // 2
-    if _same(_outputs(model, batch.part(slice(0, half))), outputs[:half]):
+    if same(_outputs(model, batch.part(slice(0, half))), outputs[:half]):
         return
-    if not _same(_outputs(model, batch), outputs):
+    if not same(_outputs(model, batch), outputs):
         raise InputError(
             "the model draws at random in evaluation mode (two passes over one batch differ), so it has no Fisher: "
             "look for functional.dropout without training=self.training, or for noise"
@@ -41,7 +41,8 @@ def _outputs(model: nn.Module, batch: Batch) -> Any:
     return outputs.detach() if isinstance(outputs, Tensor) else outputs
 
 
-def _same(again: Any, outputs: Tensor) -> bool:
+def same(again: Any, outputs: Tensor) -> bool:
+    """But for rounding."""
     if not isinstance(again, Tensor) or again.shape != outputs.shape:
         return False
     largest = outputs.abs().max() if outputs.numel() else outputs.new_zeros(())

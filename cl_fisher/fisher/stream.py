@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.apart import Apart
 from cl_fisher.fisher.batches import Batch, pieces, read, regrouped
 from cl_fisher.fisher.importance import Importance
 from cl_fisher.fisher.one_pass import Pass, Question
@@ -35,6 +36,7 @@ class Stream:
         self._batches, self._question, self._processes, self._report = batches, question, processes, report
         self._samples = samples if sampling == "uniform" else None
         self._readings = 0
+        self._apart = Apart(question.model)
         self.n_examples = 0.0
         """Examples (or groups) that a sum is over, in all processes."""
         self.n_looked_at = 0
@@ -91,7 +93,7 @@ class Stream:
                 "up by one reading: give a list or a DataLoader"
             )
         like = next(iter(self._question.trainable.values()))
-        return read(self._remembered(), like, self._samples, self._processes.rank, self._processes.count)
+        return read(self._remembered(), like, self._samples, self._processes.rank, self._processes.count, self._apart)
 
     def _remembered(self) -> Iterator[Sequence[Any]]:
         for batch in self._batches:
