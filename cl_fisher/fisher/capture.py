@@ -15,6 +15,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.fallback import check_gradients
 from cl_fisher.fisher.graph import graph_of
 from cl_fisher.fisher.rule.conv import ConvRule
 from cl_fisher.fisher.rule.conv_transpose import ConvTransposeRule
@@ -154,6 +155,7 @@ class Capture:
         names = sorted(names_of(call for call, _ in calls))
         weights = [self._trainable[name] for name in names]
         by_autograd = torch.autograd.grad(outputs, weights, cotangent, retain_graph=True, materialize_grads=True)
+        check_gradients(dict(zip(names, by_autograd, strict=True)))
         by_rule: dict[str, Tensor] = {}
         for call, gradient in calls:
             for local, g in call.rule.gradient(call.module, call.inputs, call.layout(gradient, len(outputs))).items():

@@ -21,6 +21,7 @@ from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
 from cl_fisher.fisher.estimator.signs import Signs
 from cl_fisher.fisher.estimator.stratified import Stratified
 from cl_fisher.fisher.fingerprint import fingerprint
+from cl_fisher.fisher.finite import check_finite
 from cl_fisher.fisher.likelihood.choice import LIKELIHOODS
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.one_pass import Pass, Question
@@ -119,7 +120,7 @@ def estimate_fisher(
 
     Raises:
         InputError: no examples, unknown names, targets that do not fit the outputs or are not active,
-            an estimator and a structure that do not go together.
+            an estimator and a structure that do not go together, a Fisher that is not finite.
     """
     likelihood_ = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
     estimator_ = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
@@ -183,11 +184,13 @@ def _run(
     work = Pass(question, [accumulator] if watch is None else watch.accumulators)
     stream.feed(work, None if watch is None else watch.enough)
     processes.add_up_(accumulator.sums())
+    check_finite(accumulator, question, stream)
     if watch is not None:
         work = Pass(question, [accumulator])
     while accumulator.next_pass(stream.n_examples):
         stream.feed(work, None)
         processes.add_up_(accumulator.sums())
+        check_finite(accumulator, question, stream)
 
 
 def _options(**parts: object) -> dict[str, dict[str, Any]]:

@@ -86,7 +86,7 @@ class Pass:
                 accumulator.add_inputs(use, batch.weights)
         for columns in self._question.columns(captured.outputs, batch):
             for accumulator in keeps:
-                accumulator.add_batch(batch.inputs, columns)
+                accumulator.add_batch(batch, columns)
             if len(keeps) < len(self._accumulators):
                 self._add_columns(batch, captured, taken, columns)
 

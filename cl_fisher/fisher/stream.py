@@ -85,9 +85,14 @@ class Stream:
             return (piece for batch in read_now for piece in pieces(batch, max(16, -(-len(batch) // 8))))
         return read_now
 
+    @property
+    def readable(self) -> bool:
+        """Whether the examples can be read once more."""
+        return not isinstance(self._batches, Iterator)
+
     def _read(self) -> Iterator[Batch]:
         self._readings += 1
-        if self._readings > 1 and isinstance(self._batches, Iterator):
+        if self._readings > 1 and not self.readable:
             raise InputError(
                 "the examples are needed twice (importance sampling, ekfac), but `batches` is an iterator that is used "
                 "up by one reading: give a list or a DataLoader"

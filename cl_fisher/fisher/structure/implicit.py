@@ -1,14 +1,14 @@
 """No matrix at all: the data is kept, and products with the Fisher are computed from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.structure import lanczos
 from cl_fisher.fisher.structure.kept import Kept, kept
 from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
@@ -215,19 +215,18 @@ class ImplicitAccumulator(Accumulator):
 
     def __init__(self, model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
         self._model, self._parameters = model, parameters
-        self._batches: list[tuple[Any, Tensor]] = []
-        self._last: Any = None
+        self._batches: list[tuple[Batch, Tensor]] = []
+        self._last: Batch | None = None
         self._count = torch.zeros(1, device=next(iter(parameters.values())).device)
 
-    def add_batch(self, inputs: Any, columns: Tensor) -> None:
+    def add_batch(self, batch: Batch, columns: Tensor) -> None:
         """Kept; the columns hold the root of the examples' weights already."""
-        if self._last is inputs:  # more columns of the same examples
-            kept_inputs, before = self._batches[-1]
-            self._batches[-1] = kept_inputs, torch.cat([before, columns.detach()])
+        if self._last is batch:  # more columns of the same examples
+            kept_batch, before = self._batches[-1]
+            self._batches[-1] = kept_batch, torch.cat([before, columns.detach()])
             return
-        self._last = inputs
-        copied = tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
-        self._batches.append((copied, columns.detach().clone()))
+        self._last = batch
+        self._batches.append((replace(batch, inputs=batch.copied_inputs()), columns.detach().clone()))
 
     def sums(self) -> list[Tensor]:
         """How many examples are kept here: if others add to that, each process has a part of the data only."""

@@ -52,12 +52,14 @@ class Kept:
                 with _differentiating(columns), warnings.catch_warnings():
                     # at its first use forward mode loads scripts of torch's own, which torch then warns of
                     warnings.simplefilter("ignore", FutureWarning)
-                    self._pushed(batch, zero)
+                    pushed = self._pushed(batch, zero)
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, NotImplementedError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
             else:
+                if not bool(pushed.isfinite().all()) or any(not bool(s.isfinite().all()) for _, s in self.batches):
+                    raise InputError("the Fisher is not finite: look at the inputs, the targets, and for the root of 0")
                 return
         raise InputError(f"implicit needs a model that can be differentiated forwards or twice, this cannot: {reason}")
 
@@ -189,8 +191,8 @@ def _differentiating(like: Tensor) -> Iterator[None]:
         yield
 
 
-def kept(model: nn.Module, names: Mapping[str, Any], batches: Sequence[tuple[Any, Tensor]], n: float) -> Kept:
-    """Inputs and columns, with a copy of the model as it is, over the parameters of these names.
+def kept(model: nn.Module, names: Mapping[str, Any], batches: Sequence[tuple[Batch, Tensor]], n: float) -> Kept:
+    """Examples and columns, with a copy of the model as it is, over the parameters of these names.
 
     Raises:
         InputError: the model cannot be copied, or an operation of it cannot be differentiated.
@@ -202,12 +204,8 @@ def kept(model: nn.Module, names: Mapping[str, Any], batches: Sequence[tuple[Any
     for name, p in model.named_parameters():
         p.requires_grad_(name in names)
     numbered, first = [], 0
-    for inputs, columns in batches:
-        numbered.append((_numbered(inputs, columns.shape[1], first), columns))
-        first += columns.shape[1]
+    for batch, columns in batches:
+        index = torch.arange(first, first + len(batch))
+        numbered.append((replace(batch, index=index, weights=None), columns))
+        first += len(batch)
     return Kept(model, numbered, n)
-
-
-def _numbered(inputs: Any, n: int, first: int) -> Batch:
-    apart = tree_map(lambda t: isinstance(t, Tensor) and t.dim() > 0 and len(t) == n, inputs)
-    return Batch(inputs, apart, torch.zeros(n), torch.arange(first, first + n))
