@@ -41,7 +41,7 @@ from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.mixed import MixedStructure
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.together import check_together
-from cl_fisher.fisher.undisturbed import precise, undisturbed
+from cl_fisher.fisher.undisturbed import explained, precise, undisturbed
 from cl_fisher.fisher.unrolled import unrolled
 from cl_fisher.fisher.watch import Watch
 
@@ -137,14 +137,14 @@ def estimate_fisher(
         raise InputError("standard_error and until are for examples of equal weight, drawn uniformly, in one process")
     processes = Processes(distributed)
     with undisturbed(model), plain():
-        model = precise(model)
+        given, model = model, precise(model)
         trainable = _trainable(model)
         accumulator = structure_.accumulator(model, trainable)
         question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
         stream = Stream(batches, question, samples, sampling, processes, _reporter(progress))
         watch = None if until is None and not standard_error else Watch(accumulator, trainable, until)
         if accumulator.reads:
-            with unrolled(model):
+            with unrolled(model), explained(model is not given):
                 _run(stream, question, accumulator, watch, processes)
     info: dict[str, Any] = {
         "estimator": _name(estimator_, ESTIMATORS),

@@ -18,6 +18,7 @@ from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.estimator.exact import Exact
 from cl_fisher.fisher.fallback import PerExample
+from cl_fisher.fisher.full_precision import full_precision
 from cl_fisher.fisher.likelihood.categorical import Categorical
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.structure.diagonal import DiagonalAccumulator
@@ -186,6 +187,7 @@ def _differentiating(like: Tensor) -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(like.device.type, enabled=False),
+        full_precision(),
         sdpa_kernel(SDPBackend.MATH),
     ):
         yield
