@@ -87,6 +87,12 @@ def read(
             yield whole
 
 
+def examples_in(batch: Any) -> int:
+    """How many examples a batch has that was not read yet; 0 if it is none, which `read` will say."""
+    targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+    return len(targets) if isinstance(targets, Tensor) and targets.dim() > 0 else 0
+
+
 def pieces(batch: Batch, size: int) -> Iterator[Batch]:
     """The batch in parts of at most `size` examples."""
     if len(batch) <= size:

@@ -66,6 +66,7 @@ STRUCTURES: Mapping[str, type[Structure]] = {
     "implicit": ImplicitStructure,
 }
 
+_UNWATCHED = "standard_error and until are for examples of equal weight, drawn uniformly, in one process"
 _BYTES = 2**30  # that a piece of a batch may take
 
 
@@ -122,19 +123,9 @@ def estimate_fisher(
         InputError: no examples, unknown names, targets that do not fit the outputs or are not active,
             an estimator and a structure that do not go together, a Fisher that is not finite.
     """
-    likelihood_ = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
-    estimator_ = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
-    structure_ = named(structure, Structure, STRUCTURES, "fisher/structure")
-    check_together(
-        _name(estimator_, ESTIMATORS),
-        estimator_.batch is not None,
-        _name(structure_, STRUCTURES),
-        structure_.takes_groups,
-        sampling,
-        samples,
-    )
+    likelihood_, estimator_, structure_ = chosen(likelihood, estimator, structure, sampling, samples)
     if (standard_error or until is not None) and (distributed or sampling == "importance"):
-        raise InputError("standard_error and until are for examples of equal weight, drawn uniformly, in one process")
+        raise InputError(_UNWATCHED)
     processes = Processes(distributed)
     with undisturbed(model), plain():
         given, model = model, precise(model)
@@ -175,6 +166,35 @@ def estimate_fisher(
             )
         fisher = replace(fisher, info=dict(fisher.info) | {"check": found})
     return fisher
+
+
+def chosen(
+    likelihood: str | Likelihood,
+    estimator: str | Estimator,
+    structure: str | Structure,
+    sampling: str,
+    samples: int | None,
+    until: float | None = None,
+) -> tuple[Likelihood, Estimator, Structure]:
+    """The objects that these arguments of `estimate_fisher` stand for.
+
+    Raises:
+        InputError: unknown names, what does not go together.
+    """
+    likelihood = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
+    estimator = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
+    structure = named(structure, Structure, STRUCTURES, "fisher/structure")
+    check_together(
+        _name(estimator, ESTIMATORS),
+        estimator.batch is not None,
+        _name(structure, STRUCTURES),
+        structure.takes_groups,
+        sampling,
+        samples,
+    )
+    if until is not None and sampling == "importance":
+        raise InputError(_UNWATCHED)
+    return likelihood, estimator, structure
 
 
 def _run(
@@ -228,14 +248,17 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _class_list(classes: Sequence[int] | None) -> list[int] | None:
-    return None if classes is None else [operator.index(c) for c in classes]
+    try:
+        return None if classes is None else [operator.index(c) for c in classes]
+    except TypeError as error:
+        raise InputError(f"classes={classes}: a list of output indices is wanted, such as [0, 1]") from error
 
 
 def named(choice: Any, kind: type, table: Mapping[str, type], word: str) -> Any:
     """The object that a name stands for; an object is passed through."""
     if isinstance(choice, kind):
         return choice
-    if choice not in table:
+    if not isinstance(choice, str) or choice not in table:
         raise InputError(f"{word}={choice} is unknown: choose from {', '.join(table)}")
     return table[choice]()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from cl_fisher.error import InputError
 from cl_fisher.fisher.apart import Apart
-from cl_fisher.fisher.batches import Batch, pieces, read, regrouped
+from cl_fisher.fisher.batches import Batch, examples_in, pieces, read, regrouped
 from cl_fisher.fisher.importance import Importance
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.processes import Processes
@@ -111,5 +111,5 @@ class Stream:
         dataset = getattr(self._batches, "dataset", None)
         n = len(dataset) if isinstance(dataset, Sized) else None
         if isinstance(self._batches, Sequence):
-            n = sum(len(batch[1]) for batch in self._batches if len(batch) > 1)
+            n = sum(map(examples_in, self._batches))
         return n if n is None or self._samples is None else min(n, self._samples)

@@ -60,7 +60,9 @@ class EWCCallback(pl.Callback):
         self.ewc.add_gradient(p for group in optimizer.param_groups for p in group["params"])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """Log the penalty when the Trainer logs."""
+        """Say after the first batch, not after the whole task, that it has no Fisher; log the penalty."""
+        if self._n_batches == 1:
+            self.ewc.check([batch], classes=self.classes)
         if trainer.logger is not None and trainer._logger_connector.should_update_logs:
             pl_module.log("ewc_penalty", self.ewc.penalty())
 

@@ -169,8 +169,6 @@ class DenseStructure(Structure):
             eigendecomposition as much again.
     """
 
-    takes_groups = True
-
     @checked
     def __init__(self, limit: Count = LIMIT) -> None:
         self.limit = limit

@@ -238,8 +238,6 @@ class LowRankStructure(Structure):
         oversampling: further probes, which make these more accurate (Tropp et al. 2017 take rank + 1).
     """
 
-    takes_groups = True
-
     @checked
     def __init__(self, rank: Count = 20, oversampling: Count = 20) -> None:
         self.rank, self.oversampling = rank, oversampling
