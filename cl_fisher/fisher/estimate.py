@@ -26,6 +26,7 @@ from cl_fisher.fisher.likelihood.choice import LIKELIHOODS
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.plain import plain
+from cl_fisher.fisher.precision import LEAST_GROUPS
 from cl_fisher.fisher.processes import Processes
 from cl_fisher.fisher.progress import Bar, Progress
 from cl_fisher.fisher.stream import Stream
@@ -151,6 +152,12 @@ def estimate_fisher(
     }
     if watch is not None:
         info["relative_error"] = watch.precision.relative_error()
+        if until is not None and watch.precision.n_groups < LEAST_GROUPS:
+            warnings.warn(
+                f"until={until} could not be judged, and all examples were read: the relative error needs "
+                f"{LEAST_GROUPS} groups of 16 examples or more",
+                stacklevel=3,
+            )
     fisher = accumulator.finish(stream.n_examples, info)
     if watch is not None:
         fisher = replace(fisher, standard_error=watch.standard_error(trainable, standard_error))
@@ -181,20 +188,20 @@ def chosen(
     Raises:
         InputError: unknown names, what does not go together.
     """
-    likelihood = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
-    estimator = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
-    structure = named(structure, Structure, STRUCTURES, "fisher/structure")
+    likelihood_: Likelihood = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
+    estimator_: Estimator = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
+    structure_: Structure = named(structure, Structure, STRUCTURES, "fisher/structure")
     check_together(
-        _name(estimator, ESTIMATORS),
-        estimator.batch is not None,
-        _name(structure, STRUCTURES),
-        structure.takes_groups,
+        _name(estimator_, ESTIMATORS),
+        estimator_.batch is not None,
+        _name(structure_, STRUCTURES),
+        structure_.takes_groups,
         sampling,
         samples,
     )
     if until is not None and sampling == "importance":
         raise InputError(_UNWATCHED)
-    return likelihood, estimator, structure
+    return likelihood_, estimator_, structure_
 
 
 def _run(
@@ -242,6 +249,8 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
         raise InputError("no parameter of the model requires a gradient, so it has no Fisher")
     if lazy := [name for name, p in trainable.items() if isinstance(p, nn.parameter.UninitializedParameter)]:
         raise InputError(f"{lazy[0]} has no shape yet: run the lazy model on a batch first")
+    if untracked := [name for name, p in trainable.items() if p.is_inference()]:
+        raise InputError(f"{untracked[0]} was made in inference mode, which has no gradients: make the model outside")
     if complex_ := [name for name, p in trainable.items() if p.is_complex()]:
         raise InputError(f"{complex_[0]} is complex: the Fisher is for real parameters")
     return trainable

@@ -1,6 +1,7 @@
 """What autograd knows of a forward pass: its operations, and whether the data may decide where they put rows."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -74,10 +75,11 @@ def _stays(node: Node, name: str, n: int) -> bool:
     if name in _STAYING:
         return True
     if name in _ALONG_A_DIMENSION:
-        sizes = getattr(node, "_saved_self_sym_sizes", ())
-        no_examples = bool(sizes) and sizes[0] % n != 0  # such as the three of queries, keys and values
+        sizes: Sequence[int] = getattr(node, "_saved_self_sym_sizes", ())
+        no_examples = len(sizes) > 0 and sizes[0] % n != 0  # such as the three of queries, keys and values
         return getattr(node, "_saved_dim", 0) != 0 or no_examples
-    return name in _WEIGHT_AT and _is_parameter(list(node.next_functions)[_WEIGHT_AT[name]][0])
+    arguments = [argument for argument, _ in node.next_functions]
+    return name in _WEIGHT_AT and _is_parameter(arguments[_WEIGHT_AT[name]])
 
 
 def _name(node: Node) -> str:

@@ -116,10 +116,10 @@ class Kept:
     def diagonal(self) -> dict[str, Tensor]:
         """The exact diagonal, by the rules of the layers."""
         weights = self.parameters()
-        accumulator = DiagonalAccumulator(weights)
         given = torch.cat([columns for _, columns in self.batches], 1)
-        work = Pass(_Given(self.model, weights, Categorical(), Exact(), None, 0, _BYTES, given), [accumulator])
         with _differentiating(given):
+            accumulator = DiagonalAccumulator(weights)
+            work = Pass(_Given(self.model, weights, Categorical(), Exact(), None, 0, _BYTES, given), [accumulator])
             for batch, _ in self.batches:
                 work.add(batch)
         return accumulator.finish(self.n_examples, {}).diagonal()
@@ -128,7 +128,8 @@ class Kept:
         """The matrix [P, P] in float64, from per-example gradients."""
         weights = self.parameters()
         size = sum(p.numel() for p in weights.values())
-        total = wide(next(iter(weights.values()))).new_zeros(size, size)
+        with torch.inference_mode(False):
+            total = wide(next(iter(weights.values()))).new_zeros(size, size)
         for batch, columns in self.batches:
             with _differentiating(columns):
                 for part in PerExample(self.model)(batch, columns, weights, _BYTES):
@@ -200,7 +201,8 @@ def kept(model: nn.Module, names: Mapping[str, Any], batches: Sequence[tuple[Bat
         InputError: the model cannot be copied, or an operation of it cannot be differentiated.
     """
     try:
-        model = copy.deepcopy(model).eval()
+        with torch.inference_mode(False):
+            model = copy.deepcopy(model).eval()
     except RuntimeError as error:
         raise InputError(f"implicit keeps a copy of the model, which cannot be copied: {error}") from error
     for name, p in model.named_parameters():
