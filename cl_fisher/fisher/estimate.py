@@ -92,7 +92,8 @@ def estimate_fisher(
     """Estimate the Fisher information matrix of a network's trainable parameters.
 
     F = mean over examples of J^T S S^T J, in evaluation mode: the mean over examples, whatever the batch size. The
-    model is left as it was found: modes, buffers, hooks, gradients and random state.
+    model is left as it was found: modes, buffers, hooks, gradients and random state. What a tensor hook of the model
+    makes of a gradient counts as part of its derivative.
 
     Args:
         model: maps inputs to outputs [N, C] (logits for "categorical"), each row from its own example only; or

@@ -22,6 +22,9 @@ class EWCCallback(pl.Callback):
     With several processes (DDP) each consolidates the batches that it was given, and all get the Fisher of them
     together; a sampler that repeats examples to fill up the last batches makes these count twice.
 
+    The Fisher of each fit's first batch is estimated after its step and thrown away, so that targets that do not fit,
+    or a model without a Fisher, are found then and not after the whole task.
+
     The penalty's gradient is added once per optimizer step, before clipping. The penalty is logged as `ewc_penalty`.
     The callback's state is part of Lightning's checkpoints. A checkpoint that is written during a fit holds the tasks
     before it; call `trainer.save_checkpoint` after the fit for one that holds this task too.
