@@ -1,6 +1,6 @@
 """The batches of an estimate: checked, cut off, and brought to where the model is."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,12 +44,23 @@ class Batch:
         return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, self.inputs)
 
 
+def by_length(inputs: Any, n: int) -> Any:
+    """Which inputs have `n` rows, one for each example it seems: true or false in the structure of the inputs."""
+    return tree_map(lambda t: isinstance(t, Tensor) and t.dim() > 0 and len(t) == n, inputs)
+
+
 def read(
-    batches: Iterable[Sequence[Any]], like: Tensor, samples: int | None = None, first: int = 0, step: int = 1
+    batches: Iterable[Sequence[Any]],
+    like: Tensor,
+    samples: int | None = None,
+    first: int = 0,
+    step: int = 1,
+    apart: Callable[[Any, int], Any] = by_length,
 ) -> Iterator[Batch]:
     """Batches on the model's device, cut off after `samples` examples; no empty ones.
 
-    Where they carry no index, the example at position i of the stream is number `first + i * step`.
+    Where they carry no index, the example at position i of the stream is number `first + i * step`. `apart` tells which
+    inputs have a row per example.
     """
     n = 0
     for batch in batches:
@@ -67,13 +78,19 @@ def read(
         index = batch[2] if len(batch) > 2 else first + step * torch.arange(n, n + n_rows)
         if not isinstance(index, Tensor) or index.shape != (n_rows,) or index.is_floating_point():
             raise InputError(f"the third entry of a batch is the examples' index: {n_rows} whole numbers are wanted")
-        apart = tree_map(lambda t, n=n_rows: isinstance(t, Tensor) and t.dim() > 0 and len(t) == n, inputs)
-        whole = Batch(_to(inputs, like), apart, targets.to(like.device), index.cpu())
+        inputs = _to(inputs, like)
+        whole = Batch(inputs, apart(inputs, n_rows), targets.to(like.device), index.cpu())
         if samples is not None and samples - n < n_rows:
             whole = whole.part(slice(0, samples - n))
         if len(whole):
             n += len(whole)
             yield whole
+
+
+def examples_in(batch: Any) -> int:
+    """How many examples a batch has that was not read yet; 0 if it is none, which `read` will say."""
+    targets = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+    return len(targets) if isinstance(targets, Tensor) and targets.dim() > 0 else 0
 
 
 def pieces(batch: Batch, size: int) -> Iterator[Batch]:

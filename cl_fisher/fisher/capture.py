@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.nn import functional
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.fallback import check_gradients
+from cl_fisher.fisher.graph import graph_of
 from cl_fisher.fisher.rule.conv import ConvRule
 from cl_fisher.fisher.rule.conv_transpose import ConvTransposeRule
 from cl_fisher.fisher.rule.embedding import EmbeddingRule
-from cl_fisher.fisher.rule.layout import Layout, possible
+from cl_fisher.fisher.rule.layout import Layout, examples_first, possible
 from cl_fisher.fisher.rule.linear import LinearRule
 from cl_fisher.fisher.rule.norm import NormRule
 from cl_fisher.fisher.rule.rule import Call, LayerUse, Rule
@@ -48,9 +50,11 @@ class Capture:
     """Runs a model and keeps what was found out about its layers: where examples are, and which rules to trust.
 
     A rule is only used where two probes prove it right: the gradient by rule must be autograd's, and the gradient at
-    the layer's output must belong to the examples where the layout has them: with cotangents for some of the examples
-    only (`_groups`), it must vanish for the others. It does not where rows are class prototypes, for instance. The uses
-    of each weight are counted in the graph itself, so that one that nobody has seen counts too.
+    the layer's output must belong to the examples where the layout has them: with each example's cotangent times a
+    factor of its own, it must be times that factor. It is not where rows are class prototypes, for instance. This holds
+    for all batches that make the same graph, unless there is an operation in it that may put rows in an order that the
+    data decides (see `cl_fisher.fisher.graph`): then the rows are probed in every batch. The uses of each weight are
+    counted in the graph itself, so that one that nobody has seen counts too.
     """
 
     def __init__(self, model: nn.Module, trainable: Mapping[str, nn.Parameter]) -> None:
@@ -58,6 +62,9 @@ class Capture:
         self._names = {id(p): name for name, p in trainable.items()}
         self._layouts: dict[_Key, Layout | None] = {}
         """None: not to be trusted."""
+        self._proven: set[int] = set()
+        """Forms of graphs in which these layouts are right."""
+        self._n_probes = 0
 
     def forward(self, inputs: Any, n_examples: int) -> Captured:
         """One pass; `inputs` of `n_examples` examples."""
@@ -65,11 +72,12 @@ class Capture:
         with self._watched(calls):
             outputs = self._model(inputs)
         check_outputs(outputs, n_examples)
-        nodes, n_uses = _graph(outputs)
-        seen = [call for call in calls if call.edge.node in nodes]
-        found = self._laid_out(_keyed(seen), outputs)
-        uses, tied = _grouped(_complete(found, {name: n_uses[id(p)] for name, p in self._trainable.items()}))
-        return Captured(outputs, uses, tied, {name for name, p in self._trainable.items() if not n_uses[id(p)]})
+        graph = graph_of(outputs)
+        seen = [call for call in calls if call.edge.node in graph.nodes]
+        found = self._laid_out(_keyed(seen), outputs, graph.form)
+        n_uses = {name: graph.n_uses[id(p)] for name, p in self._trainable.items()}
+        uses, tied = _grouped(_complete(found, n_uses))
+        return Captured(outputs, uses, tied, {name for name, n in n_uses.items() if n == 0})
 
     @contextmanager
     def _watched(self, calls: list[Call]) -> Iterator[None]:
@@ -102,45 +110,55 @@ class Capture:
             functional.linear = linear
             yield
 
-    def _laid_out(self, calls: dict[_Key, Call], outputs: Tensor) -> list[Call]:
+    def _laid_out(self, calls: dict[_Key, Call], outputs: Tensor, form: int | None) -> list[Call]:
         """The calls that are to be trusted, examples first."""
-        n = len(outputs)
-        unknown = {key: call for key, call in calls.items() if key not in self._layouts}
-        found = {k: call for k, call in calls.items() if k in self._layouts and self._layouts[k] is not None}
-        laid = [_laid(call, self._layouts[key], n) for key, call in found.items()]
-        if unknown:
-            laid += self._probed(unknown, [call for call in laid if call is not None], outputs)
+        calls = {key: call for key, call in calls.items() if self._layouts.get(key, examples_first) is not None}
+        proven = len(outputs) == 1 or form in self._proven
+        if not proven or not calls.keys() <= self._layouts.keys():
+            return self._probed(calls, outputs, form)
+        laid = [_laid(call, self._layouts[key], len(outputs)) for key, call in calls.items()]
         return [call for call in laid if call is not None]
 
-    def _probed(self, unknown: dict[_Key, Call], known: list[Call], outputs: Tensor) -> list[Call]:
-        cotangent = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
-        raw = list(unknown.values())
-        some = [(which, _raw(raw, outputs, _only(cotangent, which))) for which in _groups(len(outputs))]
-        chosen = [_unmixed(c, [(which, g[i]) for which, g in some], len(outputs)) for i, c in enumerate(raw)]
-        laid = {key: call for key, call in zip(unknown, chosen, strict=True) if call is not None}
-        wrong = self._disagreeing([*known, *laid.values()], outputs, cotangent)
-        alive = {
-            key
-            for key, g in zip(unknown, _raw(raw, outputs, cotangent), strict=True)
-            if g.numel() and bool((g != 0).any())
-        }
-        for key in unknown:
+    def _probed(self, calls: dict[_Key, Call], outputs: Tensor, form: int | None) -> list[Call]:
+        """Two backward passes; where there is a new call, also one as autograd does it."""
+        n, draw = len(outputs), torch.Generator().manual_seed(self._n_probes)
+        self._n_probes += 1
+        cotangent = torch.randn(outputs.shape, generator=draw).to(outputs)
+        factors = (16 ** torch.rand(n, generator=draw)).to(outputs)
+        raw = list(calls.values())
+        gradients = dict(zip(calls, _raw(raw, outputs, cotangent), strict=True))
+        scaled = dict(zip(calls, _raw(raw, outputs, cotangent * _column(factors, outputs)), strict=True))
+        laid: dict[_Key, Call] = {}
+        for key, call in calls.items():
+            known = self._layouts.get(key)
+            layouts = possible(call.inputs, n) if known is None else [known]
+            if found := _owned(call, layouts, gradients[key], scaled[key], factors):
+                laid[key] = found
+        wrong = set()
+        if calls.keys() - self._layouts.keys():
+            wrong = self._disagreeing([(call, gradients[key]) for key, call in laid.items()], outputs, cotangent)
+        alive = {key for key, g in gradients.items() if g.numel() and bool((g != 0).any())}
+        for key in calls:
             if key not in laid or wrong & set(laid[key].names.values()):
                 self._layouts[key] = None
                 laid.pop(key, None)
-            elif len(outputs) > 1 and key in alive:  # else there was nothing to be seen: look again at the next batch
+            elif n > 1 and key in alive:  # else there was nothing to be seen: look again at the next batch
                 self._layouts[key] = laid[key].layout
+        if form is not None and alive == calls.keys():
+            self._proven.add(form)
         return list(laid.values())
 
-    def _disagreeing(self, calls: list[Call], outputs: Tensor, cotangent: Tensor) -> set[str]:
+    def _disagreeing(self, calls: list[tuple[Call, Tensor]], outputs: Tensor, cotangent: Tensor) -> set[str]:
+        """Parameters whose gradient by rule, from these gradients at the calls' outputs, is not autograd's."""
         if not calls:
             return set()
-        names = sorted(names_of(calls))
+        names = sorted(names_of(call for call, _ in calls))
         weights = [self._trainable[name] for name in names]
         by_autograd = torch.autograd.grad(outputs, weights, cotangent, retain_graph=True, materialize_grads=True)
+        check_gradients(dict(zip(names, by_autograd, strict=True)))
         by_rule: dict[str, Tensor] = {}
-        for call, gradient in zip(calls, at_edges(calls, outputs, cotangent), strict=True):
-            for local, g in call.rule.gradient(call.module, call.inputs, gradient).items():
+        for call, gradient in calls:
+            for local, g in call.rule.gradient(call.module, call.inputs, call.layout(gradient, len(outputs))).items():
                 if (name := call.names.get(local)) is not None:
                     by_rule[name] = by_rule[name] + g if name in by_rule else g
         rounding = 1e-5 * max(map(_largest, by_autograd))  # of a parameter whose gradient is zero, nothing else is left
@@ -209,24 +227,22 @@ def _laid(call: Call, layout: Layout | None, n: int) -> Call | None:
     return replace(call, inputs=layout(call.inputs, n), layout=layout)
 
 
-def _unmixed(call: Call, some: list[tuple[Tensor, Tensor]], n: int) -> Call | None:
-    """In the first layout in which no example has a gradient from another's cotangents; None if there is none."""
-    for layout in possible(call.inputs, n):
-        fits = call.rule.covers(call.module, layout(call.inputs, n))
-        if fits and all(_largest(layout(g, n)[~which.to(g.device)]) == 0 for which, g in some):
-            return _laid(call, layout, n)
+def _owned(call: Call, layouts: list[Layout], gradient: Tensor, scaled: Tensor, factors: Tensor) -> Call | None:
+    """In the first layout in which the factors [N] of the examples' cotangents are those of their gradients, if any."""
+    n = len(factors)
+    for layout in layouts:
+        laid = _laid(call, layout, n)
+        if laid is None or not call.rule.covers(call.module, laid.inputs):
+            continue
+        once, more = (layout(g, n).reshape(n, -1) for g in (gradient, scaled))
+        allowed = 1e-2 * once.abs().amax(1, keepdim=True) + 1e-5 * _largest(once) if once.numel() else 0
+        if bool(((more / _column(factors, once) - once).abs() <= allowed).all()):
+            return laid
     return None
 
 
-def _groups(n: int) -> list[Tensor]:
-    """Sets of examples [N], by each binary digit of their positions: any two examples are apart in some of them."""
-    positions = torch.arange(n)
-    digits = [(positions >> i) % 2 == 1 for i in range((n - 1).bit_length())]
-    return [which for digit in digits for which in (digit, ~digit)]
-
-
-def _only(cotangent: Tensor, which: Tensor) -> Tensor:
-    return cotangent * which.to(cotangent).reshape(-1, *[1] * (cotangent.dim() - 1))
+def _column(factors: Tensor, like: Tensor) -> Tensor:
+    return factors.to(like).reshape(-1, *[1] * (like.dim() - 1))
 
 
 def _complete(calls: list[Call], n_uses: Mapping[str, int]) -> list[Call]:
@@ -267,24 +283,6 @@ def _raw(calls: Sequence[Call], outputs: Tensor, cotangent: Tensor) -> list[Tens
         zero.expand(call.shape) if g is None else g.reshape(call.shape)
         for call, g in zip(calls, gradients, strict=True)
     ]
-
-
-def _graph(outputs: Tensor) -> tuple[set[Node], Counter[int]]:
-    """The nodes of the graph behind the outputs, and how many of its operations use each parameter, by id."""
-    assert outputs.grad_fn is not None
-    seen, todo, n_uses = {outputs.grad_fn}, [outputs.grad_fn], Counter[int]()
-    while todo:
-        for node, _ in todo.pop().next_functions:
-            if node is None:
-                continue
-            if node.name() == "CheckpointFunctionBackward":
-                raise InputError("checkpoint(use_reentrant=True) hides its parameters: choose use_reentrant=False")
-            if hasattr(node, "variable"):
-                n_uses[id(node.variable)] += 1
-            if node not in seen:
-                seen.add(node)
-                todo.append(node)
-    return seen, n_uses
 
 
 def _whole(output: Tensor) -> Tensor:

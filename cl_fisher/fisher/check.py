@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cl_fisher.bounds import Count, checked
 from cl_fisher.error import InputError
+from cl_fisher.fisher.apart import Apart
 from cl_fisher.fisher.batches import Batch, read
 from cl_fisher.fisher.likelihood.active import over_all_outputs
 from cl_fisher.fisher.likelihood.choice import LIKELIHOODS
@@ -100,7 +101,7 @@ def _uncertain(
     passes: int,
 ) -> tuple[Batch, Tensor]:
     """The examples whose outputs have the largest Fisher, and their columns [V, n, ..., C]."""
-    examples = next(read([batch], like), None)
+    examples = next(read([batch], like, apart=Apart(model)), None)
     if examples is None:
         raise InputError("the self-check was given a batch without examples")
     with torch.no_grad():

@@ -17,17 +17,18 @@ def check_determined(model: nn.Module, batch: Batch, outputs: Tensor) -> None:
     Costs half a forward pass, and a whole one more where something is wrong. In evaluation mode, on one device.
 
     Raises:
-        InputError: the outputs differ because the model draws random numbers, or because they depend on the rest of
-            the batch (statistics of the batch, as nn.BatchNorm without running statistics takes them).
+        InputError: the outputs differ because the model draws random numbers or has changed itself, or because they
+            depend on the rest of the batch (statistics of the batch, as nn.BatchNorm without running statistics takes
+            them).
     """
     outputs = outputs.detach()
     half = (len(outputs) + 1) // 2
-    if _same(_outputs(model, batch.part(slice(0, half))), outputs[:half]):
+    if same(_outputs(model, batch.part(slice(0, half))), outputs[:half]):
         return
-    if not _same(_outputs(model, batch), outputs):
+    if not same(_outputs(model, batch), outputs):
         raise InputError(
-            "the model draws at random in evaluation mode (two passes over one batch differ), so it has no Fisher: "
-            "look for functional.dropout without training=self.training, or for noise"
+            "the model draws at random or changes a buffer in evaluation mode (two passes over one batch differ), "
+            "so it has no Fisher: look for functional.dropout without training=self.training, noise, counters"
         )
     raise InputError(
         "the model's outputs for an example depend on the other examples of its batch, so its Fisher is no mean over "
@@ -41,7 +42,8 @@ def _outputs(model: nn.Module, batch: Batch) -> Any:
     return outputs.detach() if isinstance(outputs, Tensor) else outputs
 
 
-def _same(again: Any, outputs: Tensor) -> bool:
+def same(again: Any, outputs: Tensor) -> bool:
+    """But for rounding."""
     if not isinstance(again, Tensor) or again.shape != outputs.shape:
         return False
     largest = outputs.abs().max() if outputs.numel() else outputs.new_zeros(())

@@ -21,10 +21,12 @@ from cl_fisher.fisher.estimator.monte_carlo import MonteCarlo
 from cl_fisher.fisher.estimator.signs import Signs
 from cl_fisher.fisher.estimator.stratified import Stratified
 from cl_fisher.fisher.fingerprint import fingerprint
+from cl_fisher.fisher.finite import check_finite
 from cl_fisher.fisher.likelihood.choice import LIKELIHOODS
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.plain import plain
+from cl_fisher.fisher.precision import LEAST_GROUPS
 from cl_fisher.fisher.processes import Processes
 from cl_fisher.fisher.progress import Bar, Progress
 from cl_fisher.fisher.stream import Stream
@@ -40,7 +42,7 @@ from cl_fisher.fisher.structure.matrix import FisherMatrix
 from cl_fisher.fisher.structure.mixed import MixedStructure
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.together import check_together
-from cl_fisher.fisher.undisturbed import precise, undisturbed
+from cl_fisher.fisher.undisturbed import explained, precise, undisturbed
 from cl_fisher.fisher.unrolled import unrolled
 from cl_fisher.fisher.watch import Watch
 
@@ -65,6 +67,7 @@ STRUCTURES: Mapping[str, type[Structure]] = {
     "implicit": ImplicitStructure,
 }
 
+_UNWATCHED = "standard_error and until are for examples of equal weight, drawn uniformly, in one process"
 _BYTES = 2**30  # that a piece of a batch may take
 
 
@@ -89,7 +92,8 @@ def estimate_fisher(
     """Estimate the Fisher information matrix of a network's trainable parameters.
 
     F = mean over examples of J^T S S^T J, in evaluation mode: the mean over examples, whatever the batch size. The
-    model is left as it was found: modes, buffers, hooks, gradients and random state.
+    model is left as it was found: modes, buffers, hooks, gradients and random state. What a tensor hook of the model
+    makes of a gradient counts as part of its derivative.
 
     Args:
         model: maps inputs to outputs [N, C] (logits for "categorical"), each row from its own example only; or
@@ -119,31 +123,21 @@ def estimate_fisher(
 
     Raises:
         InputError: no examples, unknown names, targets that do not fit the outputs or are not active,
-            an estimator and a structure that do not go together.
+            an estimator and a structure that do not go together, a Fisher that is not finite.
     """
-    likelihood_ = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
-    estimator_ = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
-    structure_ = named(structure, Structure, STRUCTURES, "fisher/structure")
-    check_together(
-        _name(estimator_, ESTIMATORS),
-        estimator_.batch is not None,
-        _name(structure_, STRUCTURES),
-        structure_.takes_groups,
-        sampling,
-        samples,
-    )
+    likelihood_, estimator_, structure_ = chosen(likelihood, estimator, structure, sampling, samples)
     if (standard_error or until is not None) and (distributed or sampling == "importance"):
-        raise InputError("standard_error and until are for examples of equal weight, drawn uniformly, in one process")
+        raise InputError(_UNWATCHED)
     processes = Processes(distributed)
     with undisturbed(model), plain():
-        model = precise(model)
+        given, model = model, precise(model)
         trainable = _trainable(model)
         accumulator = structure_.accumulator(model, trainable)
         question = Question(model, trainable, likelihood_, estimator_, _class_list(classes), seed, _BYTES)
         stream = Stream(batches, question, samples, sampling, processes, _reporter(progress))
         watch = None if until is None and not standard_error else Watch(accumulator, trainable, until)
         if accumulator.reads:
-            with unrolled(model):
+            with unrolled(model), explained(model is not given):
                 _run(stream, question, accumulator, watch, processes)
     info: dict[str, Any] = {
         "estimator": _name(estimator_, ESTIMATORS),
@@ -159,6 +153,12 @@ def estimate_fisher(
     }
     if watch is not None:
         info["relative_error"] = watch.precision.relative_error()
+        if until is not None and watch.precision.n_groups < LEAST_GROUPS:
+            warnings.warn(
+                f"until={until} could not be judged, and all examples were read: the relative error needs "
+                f"{LEAST_GROUPS} groups of 16 examples or more",
+                stacklevel=3,
+            )
     fisher = accumulator.finish(stream.n_examples, info)
     if watch is not None:
         fisher = replace(fisher, standard_error=watch.standard_error(trainable, standard_error))
@@ -176,6 +176,35 @@ def estimate_fisher(
     return fisher
 
 
+def chosen(
+    likelihood: str | Likelihood,
+    estimator: str | Estimator,
+    structure: str | Structure,
+    sampling: str,
+    samples: int | None,
+    until: float | None = None,
+) -> tuple[Likelihood, Estimator, Structure]:
+    """The objects that these arguments of `estimate_fisher` stand for.
+
+    Raises:
+        InputError: unknown names, what does not go together.
+    """
+    likelihood_: Likelihood = named(likelihood, Likelihood, LIKELIHOODS, "likelihood")
+    estimator_: Estimator = named(estimator, Estimator, ESTIMATORS, "fisher/estimator")
+    structure_: Structure = named(structure, Structure, STRUCTURES, "fisher/structure")
+    check_together(
+        _name(estimator_, ESTIMATORS),
+        estimator_.batch is not None,
+        _name(structure_, STRUCTURES),
+        structure_.takes_groups,
+        sampling,
+        samples,
+    )
+    if until is not None and sampling == "importance":
+        raise InputError(_UNWATCHED)
+    return likelihood_, estimator_, structure_
+
+
 def _run(
     stream: Stream, question: Question, accumulator: Accumulator, watch: Watch | None, processes: Processes
 ) -> None:
@@ -183,11 +212,13 @@ def _run(
     work = Pass(question, [accumulator] if watch is None else watch.accumulators)
     stream.feed(work, None if watch is None else watch.enough)
     processes.add_up_(accumulator.sums())
+    check_finite(accumulator, question, stream)
     if watch is not None:
         work = Pass(question, [accumulator])
     while accumulator.next_pass(stream.n_examples):
         stream.feed(work, None)
         processes.add_up_(accumulator.sums())
+        check_finite(accumulator, question, stream)
 
 
 def _options(**parts: object) -> dict[str, dict[str, Any]]:
@@ -219,20 +250,25 @@ def _trainable(model: nn.Module) -> dict[str, nn.Parameter]:
         raise InputError("no parameter of the model requires a gradient, so it has no Fisher")
     if lazy := [name for name, p in trainable.items() if isinstance(p, nn.parameter.UninitializedParameter)]:
         raise InputError(f"{lazy[0]} has no shape yet: run the lazy model on a batch first")
+    if untracked := [name for name, p in trainable.items() if p.is_inference()]:
+        raise InputError(f"{untracked[0]} was made in inference mode, which has no gradients: make the model outside")
     if complex_ := [name for name, p in trainable.items() if p.is_complex()]:
         raise InputError(f"{complex_[0]} is complex: the Fisher is for real parameters")
     return trainable
 
 
 def _class_list(classes: Sequence[int] | None) -> list[int] | None:
-    return None if classes is None else [operator.index(c) for c in classes]
+    try:
+        return None if classes is None else [operator.index(c) for c in classes]
+    except TypeError as error:
+        raise InputError(f"classes={classes}: a list of output indices is wanted, such as [0, 1]") from error
 
 
 def named(choice: Any, kind: type, table: Mapping[str, type], word: str) -> Any:
     """The object that a name stands for; an object is passed through."""
     if isinstance(choice, kind):
         return choice
-    if choice not in table:
+    if not isinstance(choice, str) or choice not in table:
         raise InputError(f"{word}={choice} is unknown: choose from {', '.join(table)}")
     return table[choice]()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.utils._pytree import tree_map
 
+from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.plain import under_vmap
 
@@ -56,7 +57,7 @@ class PerExample:
             with under_vmap():
                 found = _by_vmap(part)
             self._look_at(part, found)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, InputError):
             raise
         except (RuntimeError, NotImplementedError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -71,12 +72,22 @@ class PerExample:
             return
         two = replace(part, batch=part.batch.part(slice(0, 2)), cotangents=part.cotangents[:, :2])
         true = one_by_one(two)
+        check_gradients(true)
         largest = {name: g.abs().max().item() if g.numel() else 0.0 for name, g in true.items()}
         rounding = 1e-5 * max(largest.values())  # of a parameter whose gradient is zero, nothing else is left
         for name, g in true.items():
             if not torch.allclose(found[name][:, :2], g, rtol=1e-2, atol=1e-3 * largest[name] + rounding):
                 raise RuntimeError(f"wrong gradients of {name}")
         self._trusted.add(shape)
+
+
+def check_gradients(gradients: Mapping[str, Tensor]) -> None:
+    """Raise `InputError` if one of them is infinite or not a number."""
+    if name := next((name for name, g in gradients.items() if not bool(g.isfinite().all())), None):
+        raise InputError(
+            f"the gradient of {name} is not finite, though the outputs are: look at the inputs, and for operations "
+            "without a derivative, such as the root of 0"
+        )
 
 
 def _by_vmap(part: Part) -> dict[str, Tensor]:

@@ -55,7 +55,9 @@ class Pass:
     """Feeds accumulators; what it finds out about the network's layers serves all passes."""
 
     def __init__(self, question: Question, accumulators: Sequence[Accumulator]) -> None:
-        self._question, self._accumulators = question, accumulators
+        self._question = question
+        self._keepers = [a for a in accumulators if a.keeps_data]
+        self._accumulators = [a for a in accumulators if not a.keeps_data]
         self._capture = Capture(question.model, question.trainable)
         self._per_example_gradients = PerExample(question.model)
         self._joint = any(a.joint for a in accumulators)
@@ -79,15 +81,14 @@ class Pass:
         if not self._determined:
             check_determined(self._question.model, batch, captured.outputs)
             self._determined = True
-        keeps = [a for a in self._accumulators if a.keeps_data]
         taken = [] if self._joint else [u for u in captured.uses if all(a.takes(u) for a in self._accumulators)]
         for use in taken:
             for accumulator in self._accumulators:
                 accumulator.add_inputs(use, batch.weights)
         for columns in self._question.columns(captured.outputs, batch):
-            for accumulator in keeps:
-                accumulator.add_batch(batch.inputs, columns)
-            if len(keeps) < len(self._accumulators):
+            for accumulator in self._keepers:
+                accumulator.add_batch(batch, columns)
+            if self._accumulators:
                 self._add_columns(batch, captured, taken, columns)
 
     def _add_columns(self, batch: Batch, captured: Captured, taken: list[LayerUse], columns: Tensor) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 from cl_fisher.error import InputError
-from cl_fisher.fisher.batches import Batch, pieces, read, regrouped
+from cl_fisher.fisher.apart import Apart
+from cl_fisher.fisher.batches import Batch, examples_in, pieces, read, regrouped
 from cl_fisher.fisher.importance import Importance
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.processes import Processes
@@ -35,6 +36,7 @@ class Stream:
         self._batches, self._question, self._processes, self._report = batches, question, processes, report
         self._samples = samples if sampling == "uniform" else None
         self._readings = 0
+        self._apart = Apart(question.model)
         self.n_examples = 0.0
         """Examples (or groups) that a sum is over, in all processes."""
         self.n_looked_at = 0
@@ -83,15 +85,20 @@ class Stream:
             return (piece for batch in read_now for piece in pieces(batch, max(16, -(-len(batch) // 8))))
         return read_now
 
+    @property
+    def readable(self) -> bool:
+        """Whether the examples can be read once more."""
+        return not isinstance(self._batches, Iterator)
+
     def _read(self) -> Iterator[Batch]:
         self._readings += 1
-        if self._readings > 1 and isinstance(self._batches, Iterator):
+        if self._readings > 1 and not self.readable:
             raise InputError(
                 "the examples are needed twice (importance sampling, ekfac), but `batches` is an iterator that is used "
                 "up by one reading: give a list or a DataLoader"
             )
         like = next(iter(self._question.trainable.values()))
-        return read(self._remembered(), like, self._samples, self._processes.rank, self._processes.count)
+        return read(self._remembered(), like, self._samples, self._processes.rank, self._processes.count, self._apart)
 
     def _remembered(self) -> Iterator[Sequence[Any]]:
         for batch in self._batches:
@@ -104,5 +111,5 @@ class Stream:
         dataset = getattr(self._batches, "dataset", None)
         n = len(dataset) if isinstance(dataset, Sized) else None
         if isinstance(self._batches, Sequence):
-            n = sum(len(batch[1]) for batch in self._batches if len(batch) > 1)
+            n = sum(map(examples_in, self._batches))
         return n if n is None or self._samples is None else min(n, self._samples)

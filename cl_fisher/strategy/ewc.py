@@ -8,6 +8,7 @@ from torch import nn
 
 from cl_fisher.bounds import Count, Index, NonNegative, UnitInterval, checked
 from cl_fisher.fisher import FisherMatrix, estimate_fisher
+from cl_fisher.fisher.estimate import chosen
 from cl_fisher.fisher.estimator.estimator import Estimator
 from cl_fisher.fisher.likelihood.likelihood import Likelihood
 from cl_fisher.fisher.structure.structure import Structure
@@ -55,6 +56,7 @@ class EWC(Strategy):
         step: Step = "gradient",
     ) -> None:
         super().__init__(model, strength, step)
+        chosen(likelihood, estimator, structure, sampling, samples, until)  # refused now, not after the first task
         self._estimate = partial(
             estimate_fisher,
             estimator=estimator,

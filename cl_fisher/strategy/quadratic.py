@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cl_fisher.error import RunError
+from cl_fisher.error import InputError, RunError
 from cl_fisher.fisher import FisherMatrix
 from cl_fisher.fisher.storage import restored
 from cl_fisher.strategy.proximal import Metric, pulled
@@ -147,6 +147,8 @@ class QuadraticPenalty:
 
     def _take_in(self, fisher: FisherMatrix, model: nn.Module) -> dict[str, Tensor]:
         """A copy of all weights that this task or an earlier one speaks of, old state brought to their form."""
+        if self.precision is not None:
+            self.precision.check_alike(fisher)
         self.n_tasks += 1
         self._alive = None
         names = self.centre.keys() | fisher.shapes().keys()
@@ -195,6 +197,8 @@ class QuadraticPenalty:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Undo `state_dict`."""
+        if missing := [name for name in self.state_dict() if name not in state]:
+            raise InputError(f"this is no state of a quadratic penalty: it has no {missing[0]}")
         kept = state["precision"]
         self.precision = None if kept is None else restored(**kept)
         self.centre = dict(state["centre"])

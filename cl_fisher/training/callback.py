@@ -22,6 +22,9 @@ class EWCCallback(pl.Callback):
     With several processes (DDP) each consolidates the batches that it was given, and all get the Fisher of them
     together; a sampler that repeats examples to fill up the last batches makes these count twice.
 
+    The Fisher of each fit's first batch is estimated after its step and thrown away, so that targets that do not fit,
+    or a model without a Fisher, are found then and not after the whole task.
+
     The penalty's gradient is added once per optimizer step, before clipping. The penalty is logged as `ewc_penalty`.
     The callback's state is part of Lightning's checkpoints. A checkpoint that is written during a fit holds the tasks
     before it; call `trainer.save_checkpoint` after the fit for one that holds this task too.
@@ -60,11 +63,13 @@ class EWCCallback(pl.Callback):
         self.ewc.add_gradient(p for group in optimizer.param_groups for p in group["params"])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """With step="proximal" the penalty acts here, once per optimizer step; log it when the Trainer logs."""
+        """The first batch tells at once whether there will be a Fisher; a proximal penalty acts; the penalty is logged."""
         if trainer.global_step != self._stepped:
             self._stepped = trainer.global_step
             for optimizer in trainer.optimizers:
                 self.ewc.after_step(optimizer)
+        if self._n_batches == 1:
+            self.ewc.check([batch], classes=self.classes)
         if trainer.logger is not None and trainer._logger_connector.should_update_logs:
             pl_module.log("ewc_penalty", self.ewc.penalty())
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher import estimate_fisher
 from cl_fisher.fisher.batches import read, regrouped
 
 LIKE = torch.zeros(())
@@ -30,6 +31,22 @@ def test_inputs_may_be_structures():
     assert [g.inputs["x"].tolist() for g in groups] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
     assert [g.inputs["more"][0].tolist() for g in groups][2] == [8, 10]
     assert all(torch.equal(g.inputs["more"][1], shared) and g.inputs["more"][2] == "text" for g in groups)
+
+
+@pytest.mark.parametrize("progress", [False, lambda *_: None])
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"input_ids": torch.ones(3, 6), "labels": torch.zeros(3).long()}, "must be .inputs, targets.*not dict"),
+        ((torch.ones(3, 6), None), "targets must be a tensor.*NoneType"),
+        (torch.ones(6), "must be .inputs, targets.*not Tensor"),
+        ((torch.ones(3, 6), torch.tensor(1)), "of no dimension"),
+        ((torch.ones(3, 6),), "must be .inputs, targets"),
+    ],
+)
+def test_what_is_no_batch_is_told_what_one_is(batch, message, progress):
+    with pytest.raises(InputError, match=message):
+        estimate_fisher(torch.nn.Linear(6, 4), [batch], progress=progress)
 
 
 def test_nothing_is_read_ahead():

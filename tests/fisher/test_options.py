@@ -111,7 +111,8 @@ def test_stopping_when_it_is_enough():
 def test_too_few_examples_for_a_standard_error():
     with pytest.raises(InputError, match="8 groups"):
         estimate_fisher(network(), batches(n=60), standard_error=True)
-    assert estimate_fisher(network(), batches(n=60), until=0.01).standard_error is None
+    with pytest.warns(UserWarning, match=r"until=0.01 could not be judged"):
+        assert estimate_fisher(network(), batches(n=60), until=0.01).standard_error is None
 
 
 def test_standard_errors_are_refused_where_examples_do_not_count_alike():

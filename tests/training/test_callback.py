@@ -172,6 +172,17 @@ def test_consolidated_on_what_was_trained_on(package):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_targets_that_do_not_fit_are_found_at_the_first_batch(package):
+    pl = importlib.import_module(package)
+    module, callback = project(pl), EWCCallback(classes=[0, 1])
+    steps = []
+    module.on_train_batch_end = lambda *_: steps.append(1)
+    with pytest.raises(InputError, match="class"):
+        fit(pl, module, callback, 0)
+    assert len(steps) <= 1
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_an_endless_stream_ends(package):
     pl = importlib.import_module(package)
 

@@ -44,8 +44,6 @@ class BlockDiagonalStructure(Structure):
         limit: weights of a module; a network that has one with more is refused.
     """
 
-    takes_groups = True
-
     @checked
     def __init__(self, limit: Count = LIMIT) -> None:
         self.limit = limit

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cl_fisher.error import InputError
-from cl_fisher.fisher.structure.matrix import Parameters
+from cl_fisher.fisher.structure.matrix import Parameters, entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Coordinates:
         """[*leading, P] from entries [*leading, *shape]; names that are not ours are left out."""
         return torch.cat(
             [
-                values[name].reshape(*values[name].shape[:n_leading], shape.numel())
+                entry(values, name, shape, n_leading).reshape(*values[name].shape[:n_leading], shape.numel())
                 for name, shape in self.shapes.items()
             ],
             -1,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cl_fisher.bounds import Count, checked
 from cl_fisher.error import InputError
 from cl_fisher.fisher.structure.coordinates import Coordinates
-from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.wide import wide
 
@@ -49,6 +49,7 @@ class Dense(FisherMatrix):
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(F + damping I)^-1 v, in the eigenbasis."""
+        check_damping(damping)
         values, vectors = self._decomposition
         solved = vectors @ ((vectors.T @ wide(self.coordinates.flat(vector))) / (values + damping))
         return self.coordinates.named(solved.to(self.matrix))
@@ -88,10 +89,10 @@ class Dense(FisherMatrix):
         """A copy."""
         return self.matrix.clone()
 
-    def __add__(self, other: Self) -> Self:
+    def _plus(self, other: Self) -> Self:
         return type(self)(self.matrix + other._over(self.coordinates).matrix, self.coordinates, info=self.info)
 
-    def __mul__(self, factor: float) -> Self:
+    def _times(self, factor: float) -> Self:
         return type(self)(self.matrix * factor, self.coordinates, info=self.info)
 
     def grown(self, like: Parameters) -> Self:
@@ -168,8 +169,6 @@ class DenseStructure(Structure):
         limit: weights; a network with more is refused. Sums take 8 bytes times the square of their number, and the
             eigendecomposition as much again.
     """
-
-    takes_groups = True
 
     @checked
     def __init__(self, limit: Count = LIMIT) -> None:

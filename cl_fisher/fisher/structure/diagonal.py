@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_fisher.fisher.rule.rule import LayerUse
-from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping, entry
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.wide import wide
 
@@ -32,19 +32,20 @@ class Diagonal(FisherMatrix):
 
     def mv(self, vector: Parameters) -> dict[str, Tensor]:
         """F v."""
-        return {name: f * vector[name] for name, f in self.entries.items()}
+        return {name: f * entry(vector, name, f.shape) for name, f in self.entries.items()}
 
     def quadratic(self, delta: Parameters) -> Tensor:
         """delta^T F delta, in the entries' own type: every term is positive, so nothing cancels."""
         parts = []
         for name, f in self.entries.items():
-            d = delta[name].to(f.dtype)
+            d = entry(delta, name, f.shape).to(f.dtype)
             parts.append((f * d).flatten().dot(d.flatten()))
         return torch.stack(parts).sum()
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """V / (F + damping)."""
-        return {name: vector[name] / (f + damping) for name, f in self.entries.items()}
+        check_damping(damping)
+        return {name: entry(vector, name, f.shape) / (f + damping) for name, f in self.entries.items()}
 
     def diagonal(self) -> dict[str, Tensor]:
         """The entries."""
@@ -78,10 +79,10 @@ class Diagonal(FisherMatrix):
         """A matrix with the entries on its diagonal."""
         return torch.diag(torch.cat([f.flatten() for f in self.entries.values()]))
 
-    def __add__(self, other: Self) -> Self:
+    def _plus(self, other: Self) -> Self:
         return type(self)({name: f + other.entries[name] for name, f in self.entries.items()}, info=self.info)
 
-    def __mul__(self, factor: float) -> Self:
+    def _times(self, factor: float) -> Self:
         return type(self)({name: f * factor for name, f in self.entries.items()}, info=self.info)
 
     def complete_square(

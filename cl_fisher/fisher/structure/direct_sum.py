@@ -85,7 +85,7 @@ class DirectSum(FisherMatrix):
             dense[rows[:, None], rows] = part.to(dense)
         return dense
 
-    def __add__(self, other: Self) -> Self:
+    def _plus(self, other: Self) -> Self:
         return self._with(self._combined(other, lambda a, b: a + b))
 
     def merged(self, other: Self) -> Self:
@@ -104,7 +104,7 @@ class DirectSum(FisherMatrix):
         error = {"merge_error": math.hypot(*lost) / math.hypot(*exact)} if any(lost) else {}
         return self._with(blocks, dict(self.info) | error)
 
-    def __mul__(self, factor: float) -> Self:
+    def _times(self, factor: float) -> Self:
         return self._with([factor * block for block in self.blocks])
 
     def _with(self, blocks: list[FisherMatrix], info: Mapping[str, Any] | None = None) -> Self:

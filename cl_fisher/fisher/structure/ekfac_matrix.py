@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cl_fisher.fisher.structure.iterative import conjugate_gradients, largest_eigenvalue
 from cl_fisher.fisher.structure.kronecker_sum import error_info
-from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping
 from cl_fisher.fisher.structure.spectrum import (
     MAX_ROWS,
     KroneckerSpectrum,
@@ -74,6 +74,7 @@ class Ekfac(FisherMatrix):
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(F + damping I)^-1 v; for more than one term preconditioned with the single one that they merge to."""
+        check_damping(damping)
         v = wide(self.place.join(vector))
         near = self._single._spectrum
         inverse = 1 / damped(near.values, damping)
@@ -131,7 +132,7 @@ class Ekfac(FisherMatrix):
         order = self.place.order().to(self.values.device)
         return self._dense()[order[:, None], order]
 
-    def __add__(self, other: Self) -> Self:
+    def _plus(self, other: Self) -> Self:
         both = self._beside(other)
         return replace(both, info=dict(self.info) | error_info((self, other), 0.0, both.norm()))
 
@@ -173,7 +174,7 @@ class Ekfac(FisherMatrix):
             alive = alive.new_zeros(1)
         return replace(self, outputs=self.outputs[alive], inputs=self.inputs[alive], values=self.values[alive])
 
-    def __mul__(self, factor: float) -> Self:
+    def _times(self, factor: float) -> Self:
         return replace(self, values=self.values * factor, standard_error=None)
 
     def grown(self, like: Parameters) -> Self:

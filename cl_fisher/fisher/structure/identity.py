@@ -26,8 +26,6 @@ class IdentityAccumulator(Accumulator):
 class IdentityStructure(Structure):
     """I over all trainable parameters, not scaled: the L2 penalty of Kirkpatrick et al. 2017, fig. 2A."""
 
-    takes_groups = True
-
     def accumulator(self, model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> IdentityAccumulator:  # noqa: ARG002
         """Ones for every parameter."""
         return IdentityAccumulator(parameters)

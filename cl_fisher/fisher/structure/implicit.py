@@ -1,17 +1,17 @@
 """No matrix at all: the data is kept, and products with the Fisher are computed from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.structure import lanczos
 from cl_fisher.fisher.structure.kept import Kept, kept
-from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping, entry
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 
 SMALL = 4096
@@ -37,10 +37,12 @@ class Implicit(FisherMatrix):
 
     def mv(self, vector: Parameters) -> dict[str, Tensor]:
         """F v: one forward-mode pass and one backward pass over the data."""
+        self._check(vector)
         return self._summed(lambda data: data.mv(_corners(vector, data)))
 
     def quadratic(self, delta: Parameters) -> Tensor:
         """delta^T F delta: one forward-mode pass over the data."""
+        self._check(delta)
         return torch.stack([data.quadratic(_corners(delta, data)) * factor for data, factor in self.terms]).sum()
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
@@ -49,8 +51,8 @@ class Implicit(FisherMatrix):
         Raises:
             InputError: not reached; without damping v must be in the range of F, and the shortest x is found.
         """
-        if damping < 0:
-            raise InputError(f"damping={damping} is out of range: it must be at least 0")
+        check_damping(damping)
+        self._check(vector)
         v = _flat(vector, self.sizes).to(self._like())
         tolerance = 1e-10 if v.dtype == torch.float64 else 1e-5
         x = lanczos.conjugate_gradients(lambda d: self._product(d).add_(d, alpha=damping), v, tolerance)
@@ -121,12 +123,12 @@ class Implicit(FisherMatrix):
             total[where[:, None], where] += factor * data.dense().to(total)
         return total.to(self._like().device) if self._like().device.type != "mps" else total
 
-    def __add__(self, other: Self) -> Self:
+    def _plus(self, other: Self) -> Self:
         if common := [n for n in self.sizes if other.sizes.get(n, self.sizes[n]) != self.sizes[n]]:
             raise InputError(f"the two matrices know {common[0]} in different shapes: let the smaller one grow first")
         return type(self)(self.terms + other.terms, {**self.sizes, **other.sizes}, info=self.info)
 
-    def __mul__(self, factor: float) -> Self:
+    def _times(self, factor: float) -> Self:
         return type(self)(tuple((data, f * factor) for data, f in self.terms), self.sizes, info=self.info)
 
     def grown(self, like: Parameters) -> Self:
@@ -157,6 +159,10 @@ class Implicit(FisherMatrix):
     def bytes(self) -> int:
         """Memory held: models, inputs and columns."""
         return sum(data.bytes for data, _ in self.terms)
+
+    def _check(self, vector: Parameters) -> None:
+        for name, shape in self.sizes.items():
+            entry(vector, name, shape)
 
     def _summed(self, of: Callable[[Kept], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Over terms, zero where none of them knows a parameter."""
@@ -215,19 +221,18 @@ class ImplicitAccumulator(Accumulator):
 
     def __init__(self, model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
         self._model, self._parameters = model, parameters
-        self._batches: list[tuple[Any, Tensor]] = []
-        self._last: Any = None
+        self._batches: list[tuple[Batch, Tensor]] = []
+        self._last: Batch | None = None
         self._count = torch.zeros(1, device=next(iter(parameters.values())).device)
 
-    def add_batch(self, inputs: Any, columns: Tensor) -> None:
+    def add_batch(self, batch: Batch, columns: Tensor) -> None:
         """Kept; the columns hold the root of the examples' weights already."""
-        if self._last is inputs:  # more columns of the same examples
-            kept_inputs, before = self._batches[-1]
-            self._batches[-1] = kept_inputs, torch.cat([before, columns.detach()])
+        if self._last is batch:  # more columns of the same examples
+            kept_batch, before = self._batches[-1]
+            self._batches[-1] = kept_batch, torch.cat([before, columns.detach()])
             return
-        self._last = inputs
-        copied = tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, inputs)
-        self._batches.append((copied, columns.detach().clone()))
+        self._last = batch
+        self._batches.append((replace(batch, inputs=batch.copied_inputs()), columns.detach().clone()))
 
     def sums(self) -> list[Tensor]:
         """How many examples are kept here: if others add to that, each process has a part of the data only."""

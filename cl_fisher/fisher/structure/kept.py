@@ -18,6 +18,7 @@ from cl_fisher.error import InputError
 from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.estimator.exact import Exact
 from cl_fisher.fisher.fallback import PerExample
+from cl_fisher.fisher.full_precision import full_precision
 from cl_fisher.fisher.likelihood.categorical import Categorical
 from cl_fisher.fisher.one_pass import Pass, Question
 from cl_fisher.fisher.structure.diagonal import DiagonalAccumulator
@@ -52,12 +53,14 @@ class Kept:
                 with _differentiating(columns), warnings.catch_warnings():
                     # at its first use forward mode loads scripts of torch's own, which torch then warns of
                     warnings.simplefilter("ignore", FutureWarning)
-                    self._pushed(batch, zero)
+                    pushed = self._pushed(batch, zero)
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, NotImplementedError, ValueError) as error:
                 reason = str(error).strip().splitlines()[0]
             else:
+                if not bool(pushed.isfinite().all()) or any(not bool(s.isfinite().all()) for _, s in self.batches):
+                    raise InputError("the Fisher is not finite: look at the inputs, the targets, and for the root of 0")
                 return
         raise InputError(f"implicit needs a model that can be differentiated forwards or twice, this cannot: {reason}")
 
@@ -113,10 +116,10 @@ class Kept:
     def diagonal(self) -> dict[str, Tensor]:
         """The exact diagonal, by the rules of the layers."""
         weights = self.parameters()
-        accumulator = DiagonalAccumulator(weights)
         given = torch.cat([columns for _, columns in self.batches], 1)
-        work = Pass(_Given(self.model, weights, Categorical(), Exact(), None, 0, _BYTES, given), [accumulator])
         with _differentiating(given):
+            accumulator = DiagonalAccumulator(weights)
+            work = Pass(_Given(self.model, weights, Categorical(), Exact(), None, 0, _BYTES, given), [accumulator])
             for batch, _ in self.batches:
                 work.add(batch)
         return accumulator.finish(self.n_examples, {}).diagonal()
@@ -125,7 +128,8 @@ class Kept:
         """The matrix [P, P] in float64, from per-example gradients."""
         weights = self.parameters()
         size = sum(p.numel() for p in weights.values())
-        total = wide(next(iter(weights.values()))).new_zeros(size, size)
+        with torch.inference_mode(False):
+            total = wide(next(iter(weights.values()))).new_zeros(size, size)
         for batch, columns in self.batches:
             with _differentiating(columns):
                 for part in PerExample(self.model)(batch, columns, weights, _BYTES):
@@ -184,30 +188,28 @@ def _differentiating(like: Tensor) -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(like.device.type, enabled=False),
+        full_precision(),
         sdpa_kernel(SDPBackend.MATH),
     ):
         yield
 
 
-def kept(model: nn.Module, names: Mapping[str, Any], batches: Sequence[tuple[Any, Tensor]], n: float) -> Kept:
-    """Inputs and columns, with a copy of the model as it is, over the parameters of these names.
+def kept(model: nn.Module, names: Mapping[str, Any], batches: Sequence[tuple[Batch, Tensor]], n: float) -> Kept:
+    """Examples and columns, with a copy of the model as it is, over the parameters of these names.
 
     Raises:
         InputError: the model cannot be copied, or an operation of it cannot be differentiated.
     """
     try:
-        model = copy.deepcopy(model).eval()
+        with torch.inference_mode(False):
+            model = copy.deepcopy(model).eval()
     except RuntimeError as error:
         raise InputError(f"implicit keeps a copy of the model, which cannot be copied: {error}") from error
     for name, p in model.named_parameters():
         p.requires_grad_(name in names)
     numbered, first = [], 0
-    for inputs, columns in batches:
-        numbered.append((_numbered(inputs, columns.shape[1], first), columns))
-        first += columns.shape[1]
+    for batch, columns in batches:
+        index = torch.arange(first, first + len(batch))
+        numbered.append((replace(batch, index=index, weights=None), columns))
+        first += len(batch)
     return Kept(model, numbered, n)
-
-
-def _numbered(inputs: Any, n: int, first: int) -> Batch:
-    apart = tree_map(lambda t: isinstance(t, Tensor) and t.dim() > 0 and len(t) == n, inputs)
-    return Batch(inputs, apart, torch.zeros(n), torch.arange(first, first + n))

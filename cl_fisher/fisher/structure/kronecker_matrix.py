@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cl_fisher.fisher.structure.iterative import conjugate_gradients, largest_eigenvalue
 from cl_fisher.fisher.structure.kronecker_sum import compressed, error_info, norm
-from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping
 from cl_fisher.fisher.structure.spectrum import (
     MAX_ROWS,
     KroneckerSpectrum,
@@ -78,6 +78,7 @@ class Kronecker(FisherMatrix):
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(F + damping I)^-1 v; for more than one term preconditioned with the best single one."""
+        check_damping(damping)
         v = wide(self.place.join(vector))
         near = self._single._spectrum
         inverse = 1 / damped(near.values, damping)
@@ -132,7 +133,7 @@ class Kronecker(FisherMatrix):
         order = self.place.order().to(self.outputs.device)
         return self._dense()[order[:, None], order]
 
-    def __add__(self, other: Self) -> Self:
+    def _plus(self, other: Self) -> Self:
         return self._sum(other, None)
 
     def merged(self, other: Self) -> Self:
@@ -151,7 +152,7 @@ class Kronecker(FisherMatrix):
         info = dict(self.info) | error_info((self, other), error, norm(outputs, inputs))
         return replace(self, outputs=kept[0], inputs=kept[1], info=info, standard_error=None)
 
-    def __mul__(self, factor: float) -> Self:
+    def _times(self, factor: float) -> Self:
         return replace(self, outputs=self.outputs * factor, standard_error=None)
 
     def grown(self, like: Parameters) -> Self:

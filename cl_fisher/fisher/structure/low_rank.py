@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cl_fisher.bounds import Count, checked
 from cl_fisher.fisher.structure.coordinates import Coordinates
 from cl_fisher.fisher.structure.dense import moved
-from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.wide import wide
 
@@ -41,6 +41,7 @@ class LowRank(FisherMatrix):
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(v - V^T (V V^T + damping I)^-1 V v) / damping: the identity of Woodbury."""
+        check_damping(damping)
         values, vectors = self._decomposition
         factor, v = wide(self.factor), wide(self.coordinates.flat(vector))
         within = vectors @ ((vectors.T @ (factor @ v)) / (values + damping))
@@ -89,7 +90,7 @@ class LowRank(FisherMatrix):
         """V^T V."""
         return self.factor.T @ self.factor
 
-    def __add__(self, other: Self) -> Self:
+    def _plus(self, other: Self) -> Self:
         """Exact: V has the rows of both."""
         factor = torch.cat([self.factor, other._over(self.coordinates).factor])
         return self._with(factor, max(self.rank, other.rank))._having_lost(self._lost() + other._lost())
@@ -110,7 +111,7 @@ class LowRank(FisherMatrix):
         least = float((along / values).square().sum())
         return self.coordinates.named(((along / values) @ factor).to(self.factor)), max(constant, least)
 
-    def __mul__(self, factor: float) -> Self:
+    def _times(self, factor: float) -> Self:
         """By a factor that is not negative."""
         return self._with(self.factor * math.sqrt(factor), self.rank)
 
@@ -237,8 +238,6 @@ class LowRankStructure(Structure):
         rank: eigenvalues kept.
         oversampling: further probes, which make these more accurate (Tropp et al. 2017 take rank + 1).
     """
-
-    takes_groups = True
 
     @checked
     def __init__(self, rank: Count = 20, oversampling: Count = 20) -> None:

@@ -1,6 +1,7 @@
 """What every Fisher matrix can do, however it is kept."""
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any, ClassVar, Self
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from cl_fisher.error import InputError
 
 Parameters = Mapping[str, Tensor]
 """A point or a direction in weight space: parameter name -> tensor of the parameter's shape."""
@@ -71,15 +74,36 @@ class FisherMatrix(ABC):
         """The matrix [P, P], parameters in their order, each flattened."""
 
     @abstractmethod
-    def __add__(self, other: Self) -> Self:
+    def _plus(self, other: Self) -> Self:
         """Sum of two of the same structure."""
 
     @abstractmethod
+    def _times(self, factor: float) -> Self:
+        """F times a number that is not negative."""
+
+    def __add__(self, other: Self) -> Self:
+        if not isinstance(other, FisherMatrix):
+            return NotImplemented
+        self.check_alike(other)
+        return self._plus(other)
+
+    def __radd__(self, other: int) -> Self:
+        """For `sum`, which begins with 0."""
+        return self if other == 0 else NotImplemented
+
     def __mul__(self, factor: float) -> Self:
-        """F times a number."""
+        if not (math.isfinite(factor) and factor >= 0):
+            raise InputError(f"a Fisher times {factor}: a finite number is wanted, at least 0")
+        return self._times(factor)
 
     def __rmul__(self, factor: float) -> Self:
         return self * factor
+
+    def check_alike(self, other: "FisherMatrix") -> None:
+        """Raise `InputError` if the other is of another structure."""
+        if type(other) is not type(self):
+            ours, theirs = (m.info.get("structure", m.kind) for m in (self, other))
+            raise InputError(f"structures {ours} and {theirs} do not add up: estimate both Fishers with the same one")
 
     def merged(self, other: Self) -> Self:
         """The sum in the memory of one: exact, or the best approximation with `info["merge_error"]` telling its error.
@@ -145,8 +169,10 @@ class FisherMatrix(ABC):
         """Write to a safetensors file with a JSON header, no pickle; `load_fisher` brings it back bit for bit.
 
         Raises:
-            InputError: a matrix that cannot be stored (`implicit` is its data).
+            InputError: a matrix that cannot be stored (`implicit` is its data), a folder that is not there.
         """
+        if not Path(path).absolute().parent.is_dir():
+            raise InputError(f"{path}: there is no folder {Path(path).parent}")
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors().items()}
         about = {"kind": self.kind, "names": list(tensors), "form": self.form(), "info": dict(self.info)}
         error = {
@@ -158,3 +184,22 @@ class FisherMatrix(ABC):
     def bytes(self) -> int:
         """Memory held."""
         return sum(t.numel() * t.element_size() for t in self.tensors().values())
+
+
+def entry(named: Parameters, name: str, shape: tuple[int, ...], n_leading: int = 0) -> Tensor:
+    """A parameter's part of a direction, or of several in `n_leading` dimensions before its own.
+
+    Raises:
+        InputError: it is missing, or not of the parameter's shape.
+    """
+    if name not in named:
+        raise InputError(f"{name} is missing: a direction has a tensor for each parameter")
+    if named[name].shape[n_leading:] != shape:
+        raise InputError(f"the direction of {name} has shape {tuple(named[name].shape)}, the parameter {tuple(shape)}")
+    return named[name]
+
+
+def check_damping(damping: float) -> None:
+    """Raise `InputError` if it is negative."""
+    if not damping >= 0:
+        raise InputError(f"damping={damping} is out of range: it must be at least 0")

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.rule.rule import LayerUse
 from cl_fisher.fisher.structure.matrix import FisherMatrix
 
@@ -41,7 +42,7 @@ class Accumulator(ABC):
         """
         raise NotImplementedError(type(self).__name__)
 
-    def add_batch(self, inputs: Any, columns: Tensor) -> None:  # noqa: B027
+    def add_batch(self, batch: Batch, columns: Tensor) -> None:  # noqa: B027
         """The batch itself and its cotangents [V, N, C], some of the columns at a time."""
 
     def sums(self) -> list[Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cl_fisher.error import InputError
 from cl_fisher.fisher.rule.rule import LayerUse
+from cl_fisher.fisher.structure.matrix import entry
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ class WeightMatrix:
         """Tensors [..., *shape] by the parameters' names as matrices [..., O, K]."""
         parts = []
         if self.weight is not None:
-            w = named[self.weight]
-            lead = w.shape[: w.dim() - len(self.shape)]
+            n_leading = max(0, named[self.weight].dim() - len(self.shape)) if self.weight in named else 0
+            w = entry(named, self.weight, self.shape, n_leading)
+            lead = w.shape[:n_leading]
             parts.append(w.reshape(*lead, self.rows, self.n_weights))
         if self.bias is not None:
-            parts.append(named[self.bias][..., None])
+            n_leading = max(0, named[self.bias].dim() - 1) if self.bias in named else 0
+            parts.append(entry(named, self.bias, self.shape[:1], n_leading)[..., None])
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
     def split(self, matrices: Tensor) -> dict[str, Tensor]:

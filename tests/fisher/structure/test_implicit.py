@@ -9,6 +9,7 @@ from torch import nn
 
 from cl_fisher.error import InputError
 from cl_fisher.fisher import estimate_fisher
+from cl_fisher.fisher.batches import Batch
 from cl_fisher.fisher.estimator.empirical import Empirical
 from cl_fisher.fisher.estimator.exact import Exact
 from cl_fisher.fisher.reference import brute_force
@@ -310,8 +311,9 @@ def test_columns_come_in_parts_and_data_from_one_process_only():
     model, x, _ = case()
     accumulator = ImplicitStructure().accumulator(model, parameters_of(model))
     columns = torch.randn(3, 11, 4, dtype=torch.float64)
-    accumulator.add_batch(x, columns[:1])
-    accumulator.add_batch(x, columns[1:])
+    batch = Batch(x, True, torch.zeros(11), torch.arange(11))
+    accumulator.add_batch(batch, columns[:1])
+    accumulator.add_batch(batch, columns[1:])
     sums = accumulator.sums()
     fisher = accumulator.finish(11, {})
     assert len(fisher.terms[0][0].batches) == 1

@@ -324,7 +324,7 @@ def test_mixed_signs_of_singular_vectors(sign, monkeypatch):
     monkeypatch.setattr(torch.linalg, "svd", svd)
     merged = Kronecker(BOTH, *kronecker_sum.compressed(total.outputs, total.inputs, 1))
     assert bool((torch.linalg.eigvalsh(merged.to_dense()) >= -1e-14).all())
-    close((merged + -1.0 * total).norm(), 2.0, 1e-12)
+    close((merged + total._times(-1.0)).norm(), 2.0, 1e-12)
 
 
 def test_two_terms_are_made_of_the_pair_that_loses_least():
@@ -374,7 +374,7 @@ def test_large_sums_of_terms(monkeypatch):
 
 def test_indefinite_sums():
     a, b = matrix(seed=0), matrix(seed=1)
-    difference = a + -3.0 * b
+    difference = a + b._times(-3.0)
     close(difference.norm(), (a.to_dense() - 3 * b.to_dense()).norm(), 1e-12)
     smallest = float(torch.linalg.eigvalsh(difference.to_dense())[0])
     assert smallest < 0
