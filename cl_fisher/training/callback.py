@@ -63,7 +63,7 @@ class EWCCallback(pl.Callback):
         self.ewc.add_gradient(p for group in optimizer.param_groups for p in group["params"])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
-        """The first batch tells at once whether there will be a Fisher; a proximal penalty acts; the penalty is logged."""
+        """See at the first batch whether there will be a Fisher; let a proximal penalty act; log the penalty."""
         if trainer.global_step != self._stepped:
             self._stepped = trainer.global_step
             for optimizer in trainer.optimizers:
