@@ -31,6 +31,9 @@ class Notes:
         if isinstance(event, StepTaken):
             self.penalties.append(event.penalty)
 
+    def state_dict(self):
+        return {}
+
 
 def composed(*overrides):
     register_resolvers()
