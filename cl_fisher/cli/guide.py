@@ -1,5 +1,6 @@
 """The text of `cl-fisher run --help`; groups, keys and their explanations come from the YAML files."""
 
+import re
 import shutil
 import textwrap
 
@@ -38,12 +39,16 @@ exit status: 0 done, 1 a run failed, 2 wrong input, 130 interrupted
 """
 
 
+LENGTH = re.compile(r"\$\{cl_fisher\.length:(\d+)\}")
+"""What stands for a number unless the benchmark has one data set per task."""
+
+
 def run_help() -> str:
     """The text, as wide as the terminal."""
     width = min(shutil.get_terminal_size().columns, 120)
     catalog = Catalog((conf_dir(),))
     groups = [(group, _choices(catalog, group)) for group in catalog.groups]
-    keys = [(f"{key.name}={key.default}", key.comment) for key in catalog.keys]
+    keys = [(f"{key.name}={_shown(key.default)}", key.comment) for key in catalog.keys]
     return "\n".join(
         [
             INTRO,
@@ -56,6 +61,10 @@ def run_help() -> str:
             OUTRO,
         ]
     ).rstrip()
+
+
+def _shown(default: str) -> str:
+    return LENGTH.sub(r"\1", default)
 
 
 def _choices(catalog: Catalog, group: str) -> str:

@@ -55,7 +55,10 @@ def _points(task: Task) -> tuple[Tensor, Tensor]:
 def _grid(points: Tensor) -> Tensor:
     """Places [SIDE * SIDE, 2] around these points, x running faster."""
     low, high = points.amin(0), points.amax(0)
-    low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
+    extent = high - low
+    thin = extent < 1e-3 * extent.max()  # the points lie on a line parallel to an axis
+    around = torch.where(thin, 0.5 * extent.max(), MARGIN * extent)
+    low, high = low - around, high + around
     x, y = (torch.linspace(float(low[i]), float(high[i]), SIDE) for i in (0, 1))
     return torch.stack([x.repeat(SIDE), y.repeat_interleave(SIDE)], 1)
 

@@ -200,6 +200,7 @@ def test_ones_own_images_are_a_sequence(run, tmp_path, capsys, n_tasks, status):
 def test_noise_is_in_the_training_labels(run):
     toy = [
         "dataset=toy",
+        "benchmark=rotated",
         "dataset.n_classes=2",
         "dataset.noise=0",
         "iterations=100",

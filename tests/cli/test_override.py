@@ -30,7 +30,7 @@ def test_they_can_be_swept(cli, jobs):
             f"n_tasks=3 is more than the 2 data sets of benchmark=sequence; one more is added with +{PICK}",
         ),
         ([f"~{PICK}task1", f"~{PICK}task2"], "more than the 0 data sets"),
-        (["benchmark.datasets.task1.name=EMNIST"], "EMNIST is not one of MNIST"),
+        (["benchmark.datasets.task1.name=ENMIST"], "ENMIST is not one of MNIST"),
         ([f"+{PICK}task3=digit"], "did you mean 'digits'"),
         (["~dataset"], "a run needs dataset"),
     ],

@@ -304,7 +304,7 @@ def test_help_says_what_can_be_typed(cli):
     assert status == 0
     for text in (
         "outputs/run/",
-        "cumulative, ewc*, finetune",
+        "er, ewc*, finetune",
         "n_tasks=5",
         "optimizer steps per task",
         "--cfg job",
