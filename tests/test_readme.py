@@ -19,7 +19,7 @@ from cl_fisher.cli.main import main
 ROOT = Path(cl_fisher.__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "experiments").glob("*/README.md"))]
-QUICK = ["logger=none", "n_tasks=2", "iterations=2", "verbosity=0"]
+QUICK = ["logger=none", "n_tasks=2", "iterations=2", "verbosity=0", "fisher.samples=20"]
 SET_UP = ("./scripts/test", "pip ", "CL_FISHER_", "eval ")
 
 
@@ -76,6 +76,7 @@ def test_command(words, tmp_path, monkeypatch):
             pytest.skip("needs MNIST: set CL_FISHER_DATA")
         own = {word.partition("=")[0] for word in shorter}
         network = [] if own & {"model", "experiment"} else ["model.hidden=[8]"]
+        network += ["model.width=4"] if "model=resnet18_reduced" in shorter else []
         shorter += [*QUICK, *network, "output_dir=out"]
     assert main(shorter) == 0
     assert shorter[0] != "run" or "--cfg" in shorter or (tmp_path / "out" / "report.html").exists()
@@ -114,13 +115,14 @@ def pictures(root):
 
 def quick_bench_fisher(words):
     """Of all cases the smallest, without other libraries; the language model in its small form."""
-    case = "language" if "language" in words else "mlp"
+    case = {"language": "language", "resnet": "confident"}.get(words[words.index("--case") + 1], "mlp")
     bench = [sys.executable, str(ROOT / "scripts" / "bench_fisher.py"), "--quick", "--case", case, "--out", "costs"]
     done = subprocess.run(bench, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with open(f"costs/{case}.csv", newline="") as file:
         rows = {row["estimate"]: row for row in csv.DictReader(file) if row["library"] == "cl_fisher"}
-    assert float(rows["empirical"]["ratio"]) > 0
+    assert case == "confident" or float(rows["empirical"]["ratio"]) > 0
+    assert case == "language" or float(rows["exact"]["error"]) < 1e-5
     if case == "mlp":
         assert float(rows["empirical"]["floor"]) == 1.0
         assert float(rows["exact"]["error"]) < 1e-5
