@@ -63,6 +63,14 @@ BOUNDS: dict[str, Bound] = {
     for name in ("NonNegative", "Positive", "Fraction", "UnitInterval", "Count", "Index")
 }
 
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Raise `InputError` unless `value` is one of a `Literal`'s."""
+    known = get_args(choices)
+    if value not in known:
+        raise InputError(f"{name}={value} is unknown: it must be one of {', '.join(map(str, known))}")
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

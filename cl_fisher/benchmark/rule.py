@@ -1,8 +1,9 @@
 """What a task sequence may look like. Free of torch, so that the command line can refuse a wrong one at once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
+from cl_fisher.bounds import check_choice
 from cl_fisher.error import InputError
 
 ScenarioName = Literal["task", "domain", "class"]
@@ -22,8 +23,7 @@ def check_scenario(name: str, head: str, old_rows: str = "penalised", blur: floa
     """Raise `InputError` for a scenario, head or treatment of old rows that does not exist or does not fit."""
     choices = {"name": ScenarioName, "head": HeadName, "old_rows": OldRows}
     for (key, known), value in zip(choices.items(), (name, head, old_rows), strict=True):
-        if value not in get_args(known):
-            raise InputError(f"scenario.{key}={value} is unknown: it must be one of {', '.join(get_args(known))}")
+        check_choice(f"scenario.{key}", value, known)
     if name == "domain" and old_rows != "penalised":
         raise InputError(
             f"scenario.old_rows={old_rows} is not possible with scenario=domain: all tasks share all rows of the "

@@ -11,6 +11,7 @@ import torch
 from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
+from cl_fisher.bounds import check_choice
 from cl_fisher.dataset.examples import DataSet, Examples
 from cl_fisher.error import InputError
 
@@ -35,8 +36,7 @@ def arrays(path: str | float | Path, layout: Layout = "auto") -> DataSet:
     Raises:
         InputError: The file is not like this.
     """
-    if layout not in ("auto", "nhwc", "nchw"):
-        raise InputError(f"dataset.layout={layout} is unknown: it must be one of auto, nhwc, nchw")
+    check_choice("dataset.layout", layout, Layout)
     file = Path(str(path)).expanduser().absolute()
     if str(path) == "" or not file.is_file():
         what = "is not a file" if file.exists() else "does not exist"

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
+from cl_fisher.bounds import check_choice
 from cl_fisher.dataset.examples import DataSet, Examples
 from cl_fisher.dataset.fetch import fetch
 from cl_fisher.dataset.n_classes import n_classes
@@ -67,8 +68,7 @@ def vision(name: Name, data_dir: str | float | Path, split: Split | None = None)
     Raises:
         InputError: A file is damaged or cannot be read, or is missing and cannot be downloaded.
     """
-    if name not in get_args(Name):
-        raise InputError(f"dataset.name={name} is unknown: it must be one of {', '.join(get_args(Name))}")
+    check_choice("dataset.name", name, Name)
     if (split is not None) != (name == "EMNIST") or (split is not None and split not in get_args(Split)):
         raise InputError(
             f"dataset.split={split} of {name}: EMNIST has one of {', '.join(get_args(Split))}, others none"

@@ -1,11 +1,12 @@
 """A bounded memory of examples, for strategies that replay them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from cl_fisher.bounds import check_choice
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError
 from cl_fisher.seeding import generator
@@ -47,9 +48,8 @@ class Buffer:
         replay: Replay = "earlier",
         seed: int = 0,
     ) -> None:
-        for key, value, known in (("memory", memory, Memory), ("replay", replay, Replay)):
-            if value not in get_args(known):
-                raise InputError(f"{key}={value} is unknown: it must be one of {', '.join(get_args(known))}")
+        check_choice("memory", memory, Memory)
+        check_choice("replay", replay, Replay)
         if memory == "reservoir" and per_class is not None:
             raise InputError(f"per_class={per_class} needs memory=class_balanced; a reservoir knows no classes")
         if memory == "class_balanced" and replay == "all":

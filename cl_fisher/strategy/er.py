@@ -1,13 +1,12 @@
 """Experience replay."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from cl_fisher.bounds import Count, Index, NonNegative, checked
-from cl_fisher.error import InputError
+from cl_fisher.bounds import Count, Index, NonNegative, check_choice, checked
 from cl_fisher.strategy.batch import Batch, Heads, masks, nll
 from cl_fisher.strategy.buffer import Buffer, Memory, Replay, replayed
 from cl_fisher.strategy.strategy import Strategy
@@ -47,8 +46,7 @@ class ER(Strategy):
         seed: Index = 0,
     ) -> None:
         super().__init__(model, strength)
-        if weighting not in get_args(Weighting):
-            raise InputError(f"weighting={weighting} is unknown: it must be one of {', '.join(get_args(Weighting))}")
+        check_choice("weighting", weighting, Weighting)
         self.buffer = Buffer(memory, capacity, per_class, replay, seed)
         self.replay_batch_size, self.weighting = replay_batch_size, weighting
         self._heads: Heads = ()

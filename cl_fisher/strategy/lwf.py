@@ -3,13 +3,13 @@
 import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from cl_fisher.bounds import NonNegative, Positive, checked
-from cl_fisher.error import InputError, RunError
+from cl_fisher.bounds import NonNegative, Positive, check_choice, checked
+from cl_fisher.error import RunError
 from cl_fisher.strategy.batch import Batch, Heads
 from cl_fisher.strategy.strategy import Strategy
 
@@ -54,9 +54,8 @@ class LwF(Strategy):
         over: Over = "old",
     ) -> None:
         super().__init__(model, strength)
-        for name, value, choices in (("weighting", weighting, Weighting), ("over", over, Over)):
-            if value not in get_args(choices):
-                raise InputError(f"{name}={value} is unknown: it must be one of {', '.join(get_args(choices))}")
+        check_choice("weighting", weighting, Weighting)
+        check_choice("over", over, Over)
         self.temperature, self.weighting, self.over = temperature, weighting, over
         self._teacher: nn.Module | None = None
         self._heads: list[range | None] = []

@@ -3,13 +3,13 @@
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cl_fisher.bounds import check_choice
 from cl_fisher.dataset.examples import Examples
-from cl_fisher.error import InputError
 from cl_fisher.fisher import FisherMatrix
 from cl_fisher.strategy.batch import Batch, Heads
 from cl_fisher.strategy.proximal import metric
@@ -35,8 +35,7 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
     """Whether each task begins with other weights, so that what the optimizer remembers is void."""
 
     def __init__(self, model: nn.Module, strength: float, step: Step = "gradient") -> None:
-        if step not in get_args(Step):
-            raise InputError(f"step={step} is unknown: it must be one of {', '.join(get_args(Step))}")
+        check_choice("step", step, Step)
         self.model = model
         self.strength = strength
         self.step = step
