@@ -189,8 +189,8 @@ class Stream:
         callbacks: list[pl.Callback] = [watch]
         if settings.consolidate_every is not None:
             consolidate = partial(self._consolidate, phase)
-            like_own = {number: part for number, part in data.items() if heads[number - 1] == heads[phase.seen - 1]}
-            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, PhaseData(like_own), consolidate))
+            alike = self._alike(phase, data)
+            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, alike, consolidate))
         if settings.eval_every is not None:
             few = begun(self.sequence, phase.seen, settings.eval_samples, settings.seed)
             callbacks.append(Probe(settings.eval_every, steps, partial(self._probe, phase, few)))
@@ -254,18 +254,21 @@ class Stream:
         return strategy.strength > 0 and strategy.step == "gradient" and strategy.curvature_bound() > 0
 
     def _consolidate_task(self, phase: Phase) -> None:
-        data = PhaseData(self._alike(phase))
+        data = self._own(phase)
         n, samples = len(data), self.settings.fisher_samples
         draw = generator(self.settings.seed, "fisher", phase.seen)
         few = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
         self._consolidate(phase, self._readable(data, few), self.global_step)
 
-    def _alike(self, phase: Phase) -> Mapping[int, Examples]:
-        """What one Fisher can be taken of: all that was trained on if the same outputs compete, else the task's own."""
+    def _own(self, phase: Phase) -> PhaseData:
+        """What a task's end takes note of: not what bounds train on beside the task."""
+        own = phase.data if self.strategy.trains_on == "task" else {phase.seen: phase.data[phase.seen]}
+        return self._alike(phase, own)
+
+    def _alike(self, phase: Phase, data: Mapping[int, Examples]) -> PhaseData:
+        """What one Fisher can be taken of: the examples for which the same outputs compete as for the task's own."""
         heads = self._heads(phase)
-        if self.strategy.trains_on == "task" and len({heads[number - 1] for number in phase.data}) == 1:
-            return phase.data
-        return {phase.seen: phase.data[phase.seen]}
+        return PhaseData({n: part for n, part in data.items() if heads[n - 1] == heads[phase.seen - 1]})
 
     def _consolidate(self, phase: Phase, examples: ReadingBatches, global_step: int) -> None:
         own = self.sequence.tasks[phase.seen - 1]
@@ -299,7 +302,7 @@ class Stream:
         """
         if self.strategy.step == "proximal":
             check_optimizer(self.new_optimizer())
-        data = PhaseData(self._alike(self.phases[0]))
+        data = self._own(self.phases[0])
         few = self._readable(data, torch.arange(min(4, len(data))))
         fisher = self.strategy.check(few, self.sequence.trained(self.sequence.tasks[0], 1))
         if fisher is not None and self.settings.checkpoint != "none":
