@@ -1,6 +1,7 @@
 """What a training step is about: examples, which task each comes from, and which outputs compete for it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -25,7 +26,12 @@ class Batch(NamedTuple):
 
 
 def masks(heads: Heads, n_outputs: int) -> Tensor:
-    """Boolean [tasks, n_outputs]: whether an output competes for a task's examples."""
+    """Boolean [tasks, n_outputs]: whether an output competes for a task's examples. Not to be written to."""
+    return _masks(tuple(heads), n_outputs)
+
+
+@lru_cache(maxsize=8)  # replay asks at every step, and the heads change once a task
+def _masks(heads: tuple[range | None, ...], n_outputs: int) -> Tensor:
     units = torch.arange(n_outputs)
     return torch.stack([(units >= h.start) & (units < h.stop) if h else units < 0 for h in heads])
 
