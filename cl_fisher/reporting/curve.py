@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from cl_fisher.reporting.during import Seen
-from cl_fisher.reporting.plot import _LIGHT, _WIDTH, _axes
+from cl_fisher.reporting.plot import LIGHT, WIDTH, axes_in
 from cl_fisher.reporting.theme import Style
 
 
@@ -32,10 +32,10 @@ def during_chart(seen: Seen, styles: dict[int, Style], limits: tuple[float, floa
         styles: by task.
         limits: of the vertical axis, in percent: those of all charts that are to be compared.
     """
-    figure = Figure(figsize=(_WIDTH, 2.1))
-    axes = _axes(figure, left=0.36, right=0.1, top=0.1, bottom=0.34)
+    figure = Figure(figsize=(WIDTH, 2.1))
+    axes = axes_in(figure, left=0.36, right=0.1, top=0.1, bottom=0.34)
     for boundary in seen.boundaries:
-        axes.axvline(boundary, color=_LIGHT["muted"], lw=0.8, ls=(0, (1, 2)))
+        axes.axvline(boundary, color=LIGHT["muted"], lw=0.8, ls=(0, (1, 2)))
     for task, style in styles.items():
         if task in seen.lines:
             line = seen.lines[task]
@@ -44,7 +44,7 @@ def during_chart(seen: Seen, styles: dict[int, Style], limits: tuple[float, floa
     axes.set_ylim(*limits)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.grid(visible=True, axis="y", color=_LIGHT["grid"], lw=0.7)
+    axes.grid(visible=True, axis="y", color=LIGHT["grid"], lw=0.7)
     return figure
 
 
@@ -57,8 +57,8 @@ def sweep_chart(lines: Sequence[Line], values: Sequence[float], log: bool, limit
         log: a logarithmic scale; 0 is then drawn to the left of the smallest positive value.
         limits: the least and the largest value that is possible; no band goes beyond them.
     """
-    figure = Figure(figsize=(_WIDTH, 2.2))
-    axes = _axes(figure, left=0.36, right=0.14, top=0.1, bottom=0.34)
+    figure = Figure(figsize=(WIDTH, 2.2))
+    axes = axes_in(figure, left=0.36, right=0.14, top=0.1, bottom=0.34)
     for line in lines:
         _draw(axes, line, width=1.6, marker=line.style.marker)
     if log:
@@ -71,7 +71,7 @@ def sweep_chart(lines: Sequence[Line], values: Sequence[float], log: bool, limit
     axes.set_xticks(ticks)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.grid(visible=True, color=_LIGHT["grid"], lw=0.7)
+    axes.grid(visible=True, color=LIGHT["grid"], lw=0.7)
     axes.margins(x=0.04, y=0.06)
     low, high = np.clip(axes.get_ylim(), *limits)
     axes.set_ylim(float(low), float(high))
@@ -81,4 +81,4 @@ def sweep_chart(lines: Sequence[Line], values: Sequence[float], log: bool, limit
 def _draw(axes: Axes, line: Line, width: float, marker: str = "") -> None:
     color, dash = line.style.color, line.style.dash
     axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.18, lw=0)
-    axes.plot(line.x, line.mean, color=color, lw=width, ls=dash, marker=marker, ms=4, mec=_LIGHT["surface"], mew=0.5)
+    axes.plot(line.x, line.mean, color=color, lw=width, ls=dash, marker=marker, ms=4, mec=LIGHT["surface"], mew=0.5)

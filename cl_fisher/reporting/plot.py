@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator
 from cl_fisher.reporting.aggregate import Estimate
 from cl_fisher.reporting.theme import COLORS, HEAT, STRONG, Style, variables
 
-_WIDTH = 3.5  # inches; on the page one inch is about 100 pixels, on a phone as on a desk
-_LIGHT = {name: pair[0] for name, pair in COLORS.items()}
+WIDTH = 3.5  # inches; on the page one inch is about 100 pixels, on a phone as on a desk
+LIGHT = {name: pair[0] for name, pair in COLORS.items()}
 _CURVE_POINTS = 240
 LOG_FROM = 30
 """Curves whose values span more than this factor are drawn on a logarithmic scale."""
@@ -81,27 +81,27 @@ def interval_chart(rows: Sequence[tuple[str, Estimate, Style]], limits: tuple[fl
     bars go beyond `limits`, the least and the largest value that is possible; Student's interval knows no such limits.
     """
     row_height = 0.44
-    figure = Figure(figsize=(_WIDTH, 0.42 + row_height * len(rows)))
-    axes = _axes(figure, left=0.12, right=0.12, top=0.04, bottom=0.38)
+    figure = Figure(figsize=(WIDTH, 0.42 + row_height * len(rows)))
+    axes = axes_in(figure, left=0.12, right=0.12, top=0.04, bottom=0.38)
     for y, (label, estimate, style) in enumerate(rows):
         values = [100 * value for value in estimate.values]
         # parse_math: a dollar sign in an override is no formula
         axes.annotate(label, (0, y), xycoords=("axes fraction", "data"), xytext=(0, 7.5), textcoords="offset points",
-                      fontsize=8, color=_LIGHT["ink"], parse_math=False)  # fmt: skip
+                      fontsize=8, color=LIGHT["ink"], parse_math=False)  # fmt: skip
         if estimate.mean is None:
             axes.annotate("undefined", (0, y), xycoords=("axes fraction", "data"), xytext=(0, -4),
-                          textcoords="offset points", fontsize=7.5, color=_LIGHT["muted"])  # fmt: skip
+                          textcoords="offset points", fontsize=7.5, color=LIGHT["muted"])  # fmt: skip
             continue
         half = estimate.half_width
         if half is not None:
             ends = [100 * (estimate.mean - half), 100 * (estimate.mean + half)]
             axes.plot(np.clip(ends, *limits), [y, y], color=style.color, lw=5, alpha=0.35, solid_capstyle="butt")
         axes.plot([100 * estimate.mean], [y], "|", color=style.color, ms=9, mew=2.2, clip_on=False)
-        dots = {"ms": 4, "mec": _LIGHT["surface"], "mew": 0.6, "alpha": 0.95, "clip_on": False}
+        dots = {"ms": 4, "mec": LIGHT["surface"], "mew": 0.6, "alpha": 0.95, "clip_on": False}
         axes.plot(values, [y] * len(values), "o", color=style.color, **dots)  # type: ignore[arg-type]
     axes.set_ylim(len(rows) - 0.55, -0.75)
     axes.set_yticks([])
-    axes.grid(visible=True, axis="x", color=_LIGHT["grid"], lw=0.7)
+    axes.grid(visible=True, axis="x", color=LIGHT["grid"], lw=0.7)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.06)
     left, right = np.clip(axes.get_xlim(), *limits)
@@ -112,9 +112,9 @@ def interval_chart(rows: Sequence[tuple[str, Estimate, Style]], limits: tuple[fl
 
 def task_course(courses: Sequence[Course], task: int, n_tasks: int) -> Figure:
     """Accuracy of one task after every task: a line per group; joint training is a level."""
-    figure = Figure(figsize=(_WIDTH * 0.62, 1.5))
-    axes = _axes(figure, left=0.36, right=0.1, top=0.08, bottom=0.3)
-    axes.axvspan(0, task, color=_LIGHT["grid"], alpha=0.45, lw=0)
+    figure = Figure(figsize=(WIDTH * 0.62, 1.5))
+    axes = axes_in(figure, left=0.36, right=0.1, top=0.08, bottom=0.3)
+    axes.axvspan(0, task, color=LIGHT["grid"], alpha=0.45, lw=0)
     for course in courses:
         color, dash = course.style.color, course.style.dash
         percent = [100 * accuracy for accuracy in course.accuracy]
@@ -122,13 +122,13 @@ def task_course(courses: Sequence[Course], task: int, n_tasks: int) -> Figure:
             axes.axhline(percent[-1], color=color, lw=1.1, ls=dash)
         else:
             marker = {"marker": course.style.marker, "ms": 3.4, "mew": 0.4}
-            axes.plot(course.after_task, percent, color=color, lw=1.6, ls=dash, mec=_LIGHT["surface"], **marker)  # type: ignore[arg-type]
+            axes.plot(course.after_task, percent, color=color, lw=1.6, ls=dash, mec=LIGHT["surface"], **marker)  # type: ignore[arg-type]
     axes.set_xlim(-0.2, n_tasks + 0.2)
     axes.set_ylim(-3, 103)
     axes.set_yticks([0, 50, 100])
     axes.tick_params(labelsize=9)  # these are drawn smaller: two fit side by side on a phone
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.grid(visible=True, axis="y", color=_LIGHT["grid"], lw=0.7)
+    axes.grid(visible=True, axis="y", color=LIGHT["grid"], lw=0.7)
     return figure
 
 
@@ -141,10 +141,10 @@ def training_curves(runs: Sequence[pd.DataFrame], column: str, style: Style, lim
         style: Only the colour is used.
         limits: Smallest positive and largest value of all charts that are to be compared.
     """
-    figure = Figure(figsize=(_WIDTH, 1.9))
-    axes = _axes(figure, left=0.42, right=0.1, top=0.1, bottom=0.34)
+    figure = Figure(figsize=(WIDTH, 1.9))
+    axes = axes_in(figure, left=0.42, right=0.1, top=0.1, bottom=0.34)
     for boundary in runs[0].groupby("task")["global_step"].max().iloc[:-1]:
-        axes.axvline(boundary, color=_LIGHT["muted"], lw=0.7, ls=(0, (1, 2)))
+        axes.axvline(boundary, color=LIGHT["muted"], lw=0.7, ls=(0, (1, 2)))
     for frame in runs:
         curve = thin(frame, column)
         axes.plot(curve["global_step"], curve[column], color=style.color, lw=1.1, alpha=0.8 if len(runs) > 1 else 1)
@@ -154,7 +154,7 @@ def training_curves(runs: Sequence[pd.DataFrame], column: str, style: Style, lim
         axes.set_ylim(max(low, high * 1e-6) / 1.4, high * 1.4)
     else:
         axes.set_ylim(0, high * 1.06)
-    axes.grid(visible=True, axis="y", color=_LIGHT["grid"], lw=0.7)
+    axes.grid(visible=True, axis="y", color=LIGHT["grid"], lw=0.7)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
 
@@ -188,20 +188,20 @@ def to_svg(figure: Figure, description: str) -> str:
     body = text[text.index(">", text.index("<svg")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r' id="[\w.]+_\d+"', "", body)
-    for name, color in _LIGHT.items():
+    for name, color in LIGHT.items():
         body = body.replace(color, f"var(--{name})")
     width, height = (72 * inches for inches in figure.get_size_inches())
     return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}">{body}'
 
 
-def _axes(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
+def axes_in(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
     """Axes with margins in inches: a layout engine would take most of the time of drawing."""
     width, height = figure.get_size_inches()
-    figure.set_facecolor(_LIGHT["surface"])
+    figure.set_facecolor(LIGHT["surface"])
     axes = figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height))
     axes.set_facecolor("none")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_LIGHT["grid"])
-    axes.tick_params(length=0, labelsize=7.5, labelcolor=_LIGHT["muted"], which="both")
+    axes.spines[["left", "bottom"]].set_color(LIGHT["grid"])
+    axes.tick_params(length=0, labelsize=7.5, labelcolor=LIGHT["muted"], which="both")
     axes.set_axisbelow(True)
     return axes
