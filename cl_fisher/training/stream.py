@@ -42,6 +42,7 @@ from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
 from cl_fisher.training.module import ContinualModule
 from cl_fisher.training.phase import Phase, phases_of
 from cl_fisher.training.probe import Probe, begun
+from cl_fisher.training.ragged import check_single_example
 from cl_fisher.training.regions import regions
 from cl_fisher.training.task_free import TaskFree
 from cl_fisher.training.watch import Watch
@@ -298,8 +299,11 @@ class Stream:
     def check(self) -> None:
         """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples.
 
-        Or if it is to act on the weights after the optimizer and does not know this one.
+        Or if it is to act on the weights after the optimizer and does not know this one, or if a batch of one example
+        will come that the model cannot train on.
         """
+        trained = self.phases[:1] if self.settings.batchnorm == "frozen" else self.phases
+        check_single_example(self.model, trained, self.settings.batch_size, self.settings.iterations)
         if self.strategy.step == "proximal":
             check_optimizer(self.new_optimizer())
         data = self._own(self.phases[0])

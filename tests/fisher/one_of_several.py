@@ -1,5 +1,6 @@
 """One of several processes that estimate a Fisher together; run by test_processes.py."""
 
+import os
 import sys
 
 import torch
@@ -58,7 +59,9 @@ def main():
         estimate(share(int(rank), int(count), size=4 + int(rank)), case, True).save(
             f"{out}/{number}-{rank}.safetensors"
         )
+    dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # gloo's threads now and then abort an interpreter that winds down; all files are closed
 
 
 if __name__ == "__main__":
