@@ -128,7 +128,8 @@ def _spread(engine: Engine, override: Override) -> str:
     """The same override with its values written out.
 
     A shuffled sweep then has one order, here and in Hydra's sweeper; and a single value becomes a sweep of one, because
-    Hydra tries single values on the configuration around the sweep, where `strategy.gamma` may not exist.
+    Hydra tries single values on the configuration around the sweep, where `strategy.gamma` may not exist. (Not a null,
+    which its choice(...) does not take.)
     """
     if override.is_delete() or (engine.is_group(override.key_or_group) and not override.is_sweep_override()):
         return str(override.input_line)
@@ -142,7 +143,8 @@ def _spread(engine: Engine, override: Override) -> str:
     if not values:
         raise InputError(f"'{override.input_line}' names no value at all")
     written = ",".join(value or "''" for value in values)
-    return f"{override.get_key_element()}=choice({written})"
+    one = len(values) == 1 and written != "null"
+    return f"{override.get_key_element()}={f'choice({written})' if one else written}"
 
 
 @contextmanager

@@ -29,8 +29,8 @@ def check_single_example(model: nn.Module, phases: Sequence[Phase], batch_size: 
         except ValueError as error:
             reason = str(error).splitlines()[0]
             raise InputError(
-                f"batch_size={batch_size}: task {phase.number} has {n} examples, so one is left over for the last batch "
-                f"of an epoch, and the model cannot train on one alone ({reason}); take another batch_size, or "
+                f"batch_size={batch_size}: task {phase.number} has {n} examples, so one is left over for the last "
+                f"batch of an epoch, and the model cannot train on one alone ({reason}); take another batch_size, or "
                 "batchnorm=group_norm"
             ) from error
         return

@@ -117,6 +117,13 @@ def test_lists_are_values_of_a_sweep(cli, jobs):
     assert [job["choices"]["strategy"] for job in jobs.ran] == ["ewc", "online_ewc"] * 2
 
 
+@pytest.mark.parametrize("swept", [("null,5", [None, 5]), ("null", [None])], ids=["of several", "alone"])
+def test_null_is_a_value_of_a_sweep(cli, jobs, swept):
+    typed, values = swept
+    assert cli("run", "-m", f"eval_every={typed}", "seed=0")[0] == 0
+    assert [job["cfg"].eval_every for job in jobs.ran] == values
+
+
 def test_an_option_that_only_the_swept_choices_have(cli, jobs):
     assert cli("run", "-m", "strategy=online_ewc,online_ewc", "strategy.gamma=0.5")[0] == 0
     assert [job["cfg"].strategy.gamma for job in jobs.ran] == [0.5, 0.5]
