@@ -41,6 +41,12 @@ def phases_of(sequence: TaskSequence, strategy: Strategy, seed: int = 0) -> list
     ]
 
 
+def heads(sequence: TaskSequence, phase: Phase) -> list[range | None]:
+    """By task, as far as training gets to see: which outputs compete for its examples."""
+    tasks = sequence.tasks[: max(phase.seen, *phase.data)]
+    return [sequence.trained(task, phase.seen) for task in tasks]
+
+
 def _together(times: list[dict[int, Tensor]]) -> dict[int, Tensor]:
     named = sorted({n for time in times for n in time})
     return {n: torch.cat([time[n] for time in times if n in time]).sort().values for n in named}

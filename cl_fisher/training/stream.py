@@ -1,6 +1,6 @@
 """The task loop: a new Trainer for each task, consolidation after it, evaluation on all tasks."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from cl_fisher.benchmark.task import TaskSequence
-from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError, RunError
 from cl_fisher.event import (
-    Consolidated,
     Evaluated,
     Event,
     Listener,
@@ -29,18 +26,18 @@ from cl_fisher.event import (
     TaskStarted,
 )
 from cl_fisher.model.norm import BatchNorm
-from cl_fisher.seeding import generator
 from cl_fisher.strategy.proximal import check_optimizer
 from cl_fisher.strategy.strategy import Strategy
 from cl_fisher.training import checkpoint
-from cl_fisher.training.batches import LoaderSettings, PhaseData, ReadingBatches, training_batches
+from cl_fisher.training.batches import LoaderSettings, training_batches
 from cl_fisher.training.checkpoint import Keep
+from cl_fisher.training.consolidation import Consolidation
 from cl_fisher.training.datamodule import PhaseDataModule
 from cl_fisher.training.evaluate import accuracies
 from cl_fisher.training.fit import fit
 from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
 from cl_fisher.training.module import ContinualModule
-from cl_fisher.training.phase import Phase, phases_of
+from cl_fisher.training.phase import Phase, heads, phases_of
 from cl_fisher.training.probe import Probe, begun
 from cl_fisher.training.ragged import check_single_example
 from cl_fisher.training.regions import regions
@@ -103,12 +100,14 @@ class Stream:
         self.module = ContinualModule(model, strategy, sequence.n_outputs, sequence.scenario.old_rows)
         self.phases = phases_of(sequence, strategy, settings.seed)
         self.ledger = Ledger(joint=strategy.trains_on == "all")
+        self.consolidation = Consolidation(
+            sequence, model, strategy, self.ledger, self.send, settings.seed, settings.fisher_samples
+        )
         self.done = 0
         self.global_step = 0
         self._make_optimizer, self._make_trainer = optimizer, trainer
         self._optimizer: Optimizer | None = None
         self._costs: dict[str, float] = {}
-        self._n_read = 0
         self._listeners, self._directory, self._about = list(listeners), directory, about or {}
         self._started = datetime.now().astimezone().isoformat(timespec="seconds")
         self._versions = versions()
@@ -147,17 +146,17 @@ class Stream:
                 "(a learning rate of 0?)"
             )
         if not self._task_free:
-            self._consolidate_task(phase)
+            self.consolidation.end_task(phase, self.global_step)
         self._evaluate(after_task=phase.seen, seen=phase.seen)
         self.done = phase.number
 
     @contextmanager
     def _accounted(self, phase: Phase) -> Iterator[None]:
         """What the phase takes goes into `_costs`. Extra passes: examples beyond the plain stream, per own example."""
-        before, self._n_read = dict(self.ledger.seconds), 0
+        before, read = dict(self.ledger.seconds), self.consolidation.n_read
         yield
         own = sum(len(phase.data[number]) for number in self._plain(phase))
-        extra = (int(self.module.extra) + self._n_read) / own
+        extra = (int(self.module.extra) + self.consolidation.n_read - read) / own
         self.ledger.extra_passes += extra
         seconds = {f"seconds_{key}": self.ledger.seconds[key] - before[key] for key in ("train", "fisher", "eval")}
         sizes = {"peak_memory_bytes": peak_memory_bytes(), "state_bytes": self.strategy.state_bytes}
@@ -175,13 +174,13 @@ class Stream:
     def train(self, phase: Phase) -> Watch:
         """Train one phase; what was seen meanwhile is returned."""
         settings = self.settings
-        heads = self._heads(phase)
-        self.strategy.begin_task(phase.seen, heads)
+        competing = heads(self.sequence, phase)
+        self.strategy.begin_task(phase.seen, competing)
         data = self.strategy.training_data(phase.data)
         batches = training_batches(data, settings.batch_size, settings.seed, phase.number, settings.loader)
         if self._optimizer is None or settings.optimizer_state == "reset" or self.strategy.starts_anew:
             self._optimizer = self.new_optimizer()
-        self.module.begin_phase(heads, data, self._optimizer, self._old_units(phase), self._plain(phase))
+        self.module.begin_phase(competing, data, self._optimizer, self._old_units(phase), self._plain(phase))
         first = phase.number == 1 or self.strategy.starts_anew
         self.module.hold_statistics(settings.batchnorm == "frozen" and not first)
         trainer, steps, epochs = self._trainer(phase, len(batches))
@@ -189,9 +188,8 @@ class Stream:
         watch = Watch(phase.number, steps, self.global_step, settings.log_every, self.send)
         callbacks: list[pl.Callback] = [watch]
         if settings.consolidate_every is not None:
-            consolidate = partial(self._consolidate, phase)
-            alike = self._alike(phase, data)
-            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, alike, consolidate))
+            alike, take = self.consolidation.alike(phase, data), partial(self.consolidation.take, phase)
+            callbacks.append(TaskFree(settings.consolidate_every, self.global_step, alike, take))
         if settings.eval_every is not None:
             few = begun(self.sequence, phase.seen, settings.eval_samples, settings.seed)
             callbacks.append(Probe(settings.eval_every, steps, partial(self._probe, phase, few)))
@@ -204,11 +202,6 @@ class Stream:
             )
         watch.check_weights(self.module)
         return watch
-
-    def _heads(self, phase: Phase) -> list[range | None]:
-        """By task, as far as training gets to see: which outputs compete for its examples."""
-        tasks = self.sequence.tasks[: max(phase.seen, *phase.data)]
-        return [self.sequence.trained(task, phase.seen) for task in tasks]
 
     def _old_units(self, phase: Phase) -> set[int]:
         if self.strategy.trains_on != "task":
@@ -254,48 +247,6 @@ class Stream:
         strategy = self.strategy  # a proximal step may hold the weights so well that not a bit of them moves
         return strategy.strength > 0 and strategy.step == "gradient" and strategy.curvature_bound() > 0
 
-    def _consolidate_task(self, phase: Phase) -> None:
-        data = self._own(phase)
-        n, samples = len(data), self.settings.fisher_samples
-        draw = generator(self.settings.seed, "fisher", phase.seen)
-        few = None if samples is None or samples >= n else torch.randperm(n, generator=draw)[:samples]
-        self._consolidate(phase, self._readable(data, few), self.global_step)
-
-    def _own(self, phase: Phase) -> PhaseData:
-        """What a task's end takes note of: not what bounds train on beside the task."""
-        own = phase.data if self.strategy.trains_on == "task" else {phase.seen: phase.data[phase.seen]}
-        return self._alike(phase, own)
-
-    def _alike(self, phase: Phase, data: Mapping[int, Examples]) -> PhaseData:
-        """What one Fisher can be taken of: the examples for which the same outputs compete as for the task's own."""
-        heads = self._heads(phase)
-        return PhaseData({n: part for n, part in data.items() if heads[n - 1] == heads[phase.seen - 1]})
-
-    def _consolidate(self, phase: Phase, examples: ReadingBatches, global_step: int) -> None:
-        own = self.sequence.tasks[phase.seen - 1]
-        before = self.ledger.seconds["fisher"]
-        with self.ledger.clock("fisher"):
-            fisher = self.strategy.consolidate(examples, self.sequence.trained(own, phase.seen))
-        self._n_read += examples.n_read
-        if fisher is None:
-            return
-        values = {key: fisher.info[key] for key in ("estimator", "structure", "samples")} | {
-            "seconds": self.ledger.seconds["fisher"] - before,
-            "bytes": fisher.bytes,
-            "trace": fisher.trace(),
-            "max": fisher.largest_eigenvalue(),
-        }
-        checked = {key: value for key, value in fisher.info.get("check", {}).items() if key != "trace"}
-        error = {"merge_error": self.strategy.merge_error}
-        if "relative_error" in fisher.info:
-            error["relative_error"] = fisher.info["relative_error"]
-        model = {"model": fisher.info["model"]} if "model" in fisher.info else {}
-        self.send(Consolidated(phase.number, global_step, values | error | checked | model))
-
-    def _readable(self, data: PhaseData, which: Tensor | None) -> ReadingBatches:
-        dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
-        return ReadingBatches(data, which, dtype)
-
     def check(self) -> None:
         """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples.
 
@@ -306,9 +257,7 @@ class Stream:
         check_single_example(self.model, trained, self.settings.batch_size, self.settings.iterations)
         if self.strategy.step == "proximal":
             check_optimizer(self.new_optimizer())
-        data = self._own(self.phases[0])
-        few = self._readable(data, torch.arange(min(4, len(data))))
-        fisher = self.strategy.check(few, self.sequence.trained(self.sequence.tasks[0], 1))
+        fisher = self.consolidation.rehearse(self.phases[0])
         if fisher is not None and self.settings.checkpoint != "none":
             try:
                 fisher.tensors()

@@ -115,7 +115,7 @@ def test_a_huge_strength_freezes_what_is_protected(strategy, optimizer):
     stream = stream_of(strategy, "domain", *more)
     first, second = stream.phases
     stream.train(first)
-    stream._consolidate_task(first)
+    stream.consolidation.end_task(first, 0)
     precision = torch.cat([f.flatten() for f in stream.strategy.quadratic.precision.diagonal().values()])
     before = weights(stream)
     stream.train(second)

@@ -100,7 +100,7 @@ def test_free_rows_feel_no_penalty(make_stream, name, sgd, step, structure, poli
     scenario = Scenario(name, old_rows=policy)
     stream = make_stream(EWC, "split", scenario, sgd=sgd, options=options, iterations=3)
     stream.train(stream.phases[0])
-    stream._consolidate_task(stream.phases[0])
+    stream.consolidation.end_task(stream.phases[0], 0)
     with torch.no_grad():
         for p in stream.model.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -120,7 +120,7 @@ def test_free_rows_leave_the_penalty_on_everything_else(make_stream):
     """Beside the free rows the gradient is that of the penalty, bit for bit."""
     stream = make_stream(EWC, "split", Scenario("class", old_rows="free"), options={"strength": 3.0})
     stream.train(stream.phases[0])
-    stream._consolidate_task(stream.phases[0])
+    stream.consolidation.end_task(stream.phases[0], 0)
     with torch.no_grad():
         for p in stream.model.parameters():
             p.add_(0.1 * torch.randn_like(p))

@@ -1,0 +1,96 @@
+"""What a strategy takes note of at the end of a task, or every n steps, and what is told of it."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cl_fisher.benchmark.task import TaskSequence
+from cl_fisher.dataset.examples import Examples
+from cl_fisher.event import Consolidated, Event
+from cl_fisher.fisher.structure.matrix import FisherMatrix
+from cl_fisher.seeding import generator
+from cl_fisher.strategy.strategy import Strategy
+from cl_fisher.training.batches import PhaseData, ReadingBatches
+from cl_fisher.training.ledger import Ledger
+from cl_fisher.training.phase import Phase, heads
+
+
+class Consolidation:
+    """Hands a phase's examples to the strategy and tells what came of it.
+
+    Args:
+        sequence: the tasks.
+        model: the network; its type is that of the inputs handed over.
+        strategy: what consolidates.
+        ledger: where its seconds are booked.
+        send: who is told.
+        seed: draws the examples.
+        samples: how many at a task's end; None: all.
+    """
+
+    def __init__(
+        self,
+        sequence: TaskSequence,
+        model: nn.Module,
+        strategy: Strategy,
+        ledger: Ledger,
+        send: Callable[[Event], None],
+        seed: int,
+        samples: int | None,
+    ) -> None:
+        self.sequence, self.model, self.strategy = sequence, model, strategy
+        self.ledger, self.send, self.seed, self.samples = ledger, send, seed, samples
+        self.n_read = 0
+        """Examples read so far; one that is read twice counts twice."""
+
+    def end_task(self, phase: Phase, global_step: int) -> None:
+        """Take note of the phase's own examples, as many as are asked for."""
+        data = self._own(phase)
+        n, draw = len(data), generator(self.seed, "fisher", phase.seen)
+        few = None if self.samples is None or self.samples >= n else torch.randperm(n, generator=draw)[: self.samples]
+        self.take(phase, self._readable(data, few), global_step)
+
+    def take(self, phase: Phase, examples: ReadingBatches, global_step: int) -> None:
+        """Take note of these examples, for which the same outputs compete as for the phase's own."""
+        before = self.ledger.seconds["fisher"]
+        with self.ledger.clock("fisher"):
+            fisher = self.strategy.consolidate(examples, self._classes(phase))
+        self.n_read += examples.n_read
+        if fisher is None:
+            return
+        values = {key: fisher.info[key] for key in ("estimator", "structure", "samples")} | {
+            "seconds": self.ledger.seconds["fisher"] - before,
+            "bytes": fisher.bytes,
+            "trace": fisher.trace(),
+            "max": fisher.largest_eigenvalue(),
+        }
+        checked = {key: value for key, value in fisher.info.get("check", {}).items() if key != "trace"}
+        error = {"merge_error": self.strategy.merge_error}
+        if "relative_error" in fisher.info:
+            error["relative_error"] = fisher.info["relative_error"]
+        model = {"model": fisher.info["model"]} if "model" in fisher.info else {}
+        self.send(Consolidated(phase.number, global_step, values | error | checked | model))
+
+    def rehearse(self, phase: Phase) -> FisherMatrix | None:
+        """Raise `InputError` if the strategy could not take note of this phase, tried on a few examples."""
+        data = self._own(phase)
+        few = self._readable(data, torch.arange(min(4, len(data))))
+        return self.strategy.check(few, self._classes(phase))
+
+    def alike(self, phase: Phase, data: Mapping[int, Examples]) -> PhaseData:
+        """What one Fisher can be taken of: the examples for which the same outputs compete as for the task's own."""
+        competing = heads(self.sequence, phase)
+        return PhaseData({n: part for n, part in data.items() if competing[n - 1] == competing[phase.seen - 1]})
+
+    def _own(self, phase: Phase) -> PhaseData:
+        """What a task's end takes note of: not what bounds train on beside the task."""
+        own = phase.data if self.strategy.trains_on == "task" else {phase.seen: phase.data[phase.seen]}
+        return self.alike(phase, own)
+
+    def _classes(self, phase: Phase) -> range | None:
+        return self.sequence.trained(self.sequence.tasks[phase.seen - 1], phase.seen)
+
+    def _readable(self, data: PhaseData, which: Tensor | None) -> ReadingBatches:
+        dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
+        return ReadingBatches(data, which, dtype)
