@@ -42,8 +42,11 @@ def phases_of(sequence: TaskSequence, strategy: Strategy, seed: int = 0) -> list
 
 
 def heads(sequence: TaskSequence, phase: Phase) -> list[range | None]:
-    """By task, as far as training gets to see: which outputs compete for its examples."""
-    tasks = sequence.tasks[: max(phase.seen, *phase.data)]
+    """By task, as far as training has got to see: which outputs compete for its examples.
+
+    With blurred boundaries these are all tasks: a memory may hold any, also one that this phase has no examples of.
+    """
+    tasks = sequence.tasks if sequence.scenario.blur > 0 else sequence.tasks[: phase.seen]
     return [sequence.trained(task, phase.seen) for task in tasks]
 
 
