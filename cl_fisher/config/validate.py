@@ -194,7 +194,7 @@ def _check_sequence(values: Node) -> None:
 
 
 def _check_scenario(values: Node) -> None:
-    """A strategy that needs to be told the task, where it is not; `SCENARIOS` and `WHY` stand in its source file."""
+    """A strategy that needs to be told the task or where it ends; `SCENARIOS`, `WHY`, `TASK_ENDS` are in its source."""
     name = values["scenario"]["name"]
     strategy = values["strategy"]
     for target in [strategy["_target_"], *(part.get("_target_", "") for part in strategy.get("parts", {}).values())]:
@@ -202,6 +202,10 @@ def _check_scenario(values: Node) -> None:
         if isinstance(possible, tuple) and name not in possible:
             kind, why = str(target).rpartition(".")[2], constant(str(target), "WHY")
             raise InputError(f"scenario={name} is not possible with {kind}: {why}; it can be {', '.join(possible)}")
+        needs_ends = constant(str(target), "TASK_ENDS")
+        if values["consolidate_every"] is not None and needs_ends is not None:
+            kind, every = str(target).rpartition(".")[2], values["consolidate_every"]
+            raise InputError(f"consolidate_every={every} is not possible with {kind}: {needs_ends}")
 
 
 def _check_data_dir(path: Path) -> None:

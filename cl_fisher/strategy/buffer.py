@@ -73,27 +73,27 @@ class Buffer:
         """Take note of a training batch, of each example once; `more` is kept beside it. "reservoir" only."""
         if self.memory != "reservoir":
             return
-        fresh = []
-        for i, example in enumerate(zip(batch.task.tolist(), batch.position.tolist(), strict=True)):
-            if example[1] >= 0 and example not in self._met:
-                self._met.add(example)
-                fresh.append(i)
-        if not fresh:
+        fresh = self._unmet(batch.task, batch.position)
+        if len(fresh) == 0:
             return
         slots, which = reservoir(self._n_seen, len(fresh), self.capacity, self._keep)
         self._n_seen += len(fresh)
-        rows = torch.tensor(fresh)[which]
+        rows = fresh[which]
         self._write(slots, self._rows(batch.inputs, batch.targets, batch.task, rows) | _picked(more, rows))
 
     def take(self, batches: Iterable[Sequence[Any]]) -> None:
-        """Take from the data of the phase that ends, (inputs, targets, ...). "class_balanced" only.
+        """Take from the data of the phase that ends, (inputs, targets, position, task). "class_balanced" only.
 
-        They are those that a Fisher would be estimated from: `fisher.samples` bounds both.
+        They are those that a Fisher would be estimated from: `fisher.samples` bounds both. Without boundaries they come
+        again and again within a phase; by its position each counts once. `position` and `task` may be missing: all are
+        new then, and of the phase's task.
         """
         if self.memory != "class_balanced":
             return
-        for inputs, targets, *_ in batches:
-            self.add(inputs, targets, torch.full_like(targets, self.phase))
+        for inputs, targets, *about in batches:
+            task = about[1] if len(about) > 1 else torch.full_like(targets, self.phase)
+            fresh = self._unmet(task, about[0]) if about else torch.arange(len(targets))
+            self.add(inputs[fresh.to(inputs.device)], targets[fresh.to(targets.device)], task[fresh.to(task.device)])
 
     def add(self, inputs: Tensor, targets: Tensor, task: Tensor, key: Tensor | None = None) -> None:
         """Offer examples to the classes' shares: those with the smallest keys stay, random ones (float64) if None."""
@@ -103,12 +103,15 @@ class Buffer:
             rows = {name: torch.cat([self.columns[name], new.to(self.columns[name])]) for name, new in rows.items()}
         self.columns = _picked(rows, balanced(_groups(rows), rows["key"], self.capacity, self.per_class))
 
-    def room(self, sizes: Tensor) -> int:
-        """The most that will be kept of any of some new classes, given how many examples they have."""
+    def room(self, targets: Tensor, task: Tensor) -> int:
+        """The most that will be kept of any class of some examples that are about to be added."""
         if self.per_class is not None:
             return self.per_class
-        old = _groups(self.columns).unique(dim=0, return_counts=True)[1] if self.columns else sizes[:0]
-        return int(shares(torch.cat([old, sizes]), self.capacity)[len(old) :].max())
+        groups = _groups({"targets": targets, "task": task})
+        if self.columns:
+            groups = torch.cat([_groups(self.columns), groups])
+        _, which, sizes = groups.unique(dim=0, return_inverse=True, return_counts=True)
+        return int(shares(sizes, self.capacity)[which[len(self) :]].max())
 
     def draw(self, n: int, like: Tensor) -> Columns | None:
         """Up to `n` different examples, drawn uniformly; type and device are those of `like`. None: there is none."""
@@ -140,6 +143,15 @@ class Buffer:
         self.columns, self._n_seen = dict(state["columns"]), state["n_seen"]
         for stream, kept in zip((self._keep, self._draw), state["streams"], strict=True):
             stream.set_state(kept.cpu())
+
+    def _unmet(self, task: Tensor, position: Tensor) -> Tensor:
+        """Which examples come for the first time in this phase, int64; they are noted down."""
+        fresh = []
+        for i, example in enumerate(zip(task.tolist(), position.tolist(), strict=True)):
+            if example[1] >= 0 and example not in self._met:
+                self._met.add(example)
+                fresh.append(i)
+        return torch.tensor(fresh, dtype=torch.int64)
 
     def _rows(self, inputs: Tensor, targets: Tensor, task: Tensor, rows: Tensor) -> Columns:
         columns = _picked({"inputs": inputs, "targets": targets, "task": task}, rows)

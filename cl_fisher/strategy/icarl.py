@@ -21,6 +21,7 @@ _PIECE = 500  # exemplars that are looked at together
 
 SCENARIOS = ("task", "class")
 WHY = "outputs of earlier tasks are only ever taught by the old network, so each task must bring outputs of its own"
+TASK_ENDS = "herding chooses among all examples of a task"
 
 
 class ICaRL(Strategy):
@@ -49,10 +50,11 @@ class ICaRL(Strategy):
         self._heads: Heads = ()
 
     def begin_task(self, number: int, heads: Heads) -> None:
-        """The network as it is now becomes the teacher of the classes that have exemplars."""
+        """The network as it is now becomes the teacher of the earlier tasks' classes, as far as they have exemplars."""
         self.buffer.begin(number)
         self._heads = heads
-        self._old = self.buffer.columns["targets"].unique() if len(self.buffer) else self._old
+        kept = self.buffer.columns
+        self._old = kept["targets"][kept["task"] < number].unique() if kept else self._old
         self._teacher = copy.deepcopy(self.model).eval().requires_grad_(False) if len(self.buffer) else None
 
     def training_data(self, tasks: Mapping[int, Examples]) -> Mapping[int, Examples]:
@@ -77,22 +79,25 @@ class ICaRL(Strategy):
         return whole / len(logits)
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
-        """Choose the task's exemplars; the batches are read twice."""
+        """Choose exemplars among (inputs, targets, position, task), the task's own if no task is given; read twice."""
         with undisturbed(self.model), torch.no_grad():
-            found = [(self._look(inputs)[0].cpu(), targets.cpu()) for inputs, targets, *_ in batches]
-        rank = self._ranked(torch.cat([features for features, _ in found]), torch.cat([t for _, t in found]))
-        for (inputs, targets, *_), key in zip(batches, rank.split([len(t) for _, t in found]), strict=True):
+            found = [(self._look(x)[0].cpu(), y.cpu(), self._task(y, *rest).cpu()) for x, y, *rest in batches]
+        features, targets, task = (torch.cat(column) for column in zip(*found, strict=True))
+        rank = self._ranked(features, targets, task)
+        sizes = [len(own) for _, own, _ in found]
+        for (inputs, *_), y, t, key in zip(batches, *(c.split(sizes) for c in (targets, task, rank)), strict=True):
             chosen = key.isfinite()
-            self.buffer.add(
-                inputs[chosen], targets[chosen], torch.full_like(targets[chosen], self.buffer.phase), key[chosen]
-            )
+            self.buffer.add(inputs[chosen.to(inputs.device)], y[chosen], t[chosen], key[chosen])
 
-    def _ranked(self, features: Tensor, targets: Tensor) -> Tensor:
+    def _task(self, targets: Tensor, _position: Tensor | None = None, task: Tensor | None = None) -> Tensor:
+        """With blurred boundaries not all examples are of the task that ends."""
+        return torch.full_like(targets, self.buffer.phase) if task is None else task
+
+    def _ranked(self, features: Tensor, targets: Tensor, task: Tensor) -> Tensor:
         """Place in the herd of its class, float64 [N]; infinite for examples that are not chosen."""
-        classes, sizes = targets.unique(return_counts=True)
-        room = self.buffer.room(sizes)
+        room = self.buffer.room(targets, task)
         rank = torch.full((len(targets),), torch.inf, dtype=torch.float64)
-        for of_class in classes:
+        for of_class in targets.unique():
             own = (targets == of_class).nonzero().flatten()
             order = herd(features[own], room)
             rank[own[order]] = torch.arange(len(order), dtype=rank.dtype)

@@ -132,6 +132,8 @@ def training_batches(
 class ReadingBatches:
     """(inputs, targets, position) in batches of PASS_SIZE, in order, as often as they are asked for.
 
+    Where the examples know their task, its number is the fourth entry.
+
     Args:
         examples: what is read.
         which: positions, if not all.
@@ -146,11 +148,12 @@ class ReadingBatches:
         self.n_read = 0
         """Examples handed out so far; one that is asked for again counts again."""
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for some in self._positions.split(PASS_SIZE):
             if len(some):
                 self.n_read += len(some)
-                yield self._examples.inputs(some).to(self._dtype), self._examples.targets[some], some
+                task = (self._examples.task[some],) if isinstance(self._examples, PhaseData) else ()
+                yield self._examples.inputs(some).to(self._dtype), self._examples.targets[some], some, *task
 
 
 def _as_is(batch: Batch) -> Batch:

@@ -76,6 +76,7 @@ MISTAKES = [
     ("verbosity=3", "not one of 0, 1, 2"),
     ("loader.in_memory=yes", "not one of auto, true, false"),
     ("loader=3", "it has options of its own"),
+    ("scenario=class strategy=icarl consolidate_every=9", "consolidate_every=9 is not possible with ICaRL: herding"),
     ("scenario=class scenario.head=ful", "did you mean 'full'"),
     ("scenario.name=class", "write scenario=class"),
     ("scenario={name:class}", "write scenario=NAME"),

@@ -80,6 +80,25 @@ def test_classes_of_all_tasks_have_equal_shares(capacity, per_class, shares):
     assert len(set(held(buffer))) == len(buffer)
 
 
+def test_without_boundaries_an_example_is_taken_once_however_often_it_comes():
+    buffer = Buffer("class_balanced", capacity=50)
+    for task in (1, 2):
+        buffer.begin(task)
+        for _ in range(3):
+            buffer.take([batch([4, 2, 7], task), batch([9], task)])
+    assert held(buffer) == [1002, 1004, 1007, 1009, 2002, 2004, 2007, 2009]
+
+
+def test_with_blurred_boundaries_an_example_is_of_its_own_task():
+    buffer = Buffer("class_balanced", capacity=6)
+    for phase in (1, 2):
+        buffer.begin(phase)
+        for task in (1, 2):
+            buffer.take([batch(range(20 * phase, 20 * phase + 20), task)])
+    assert torch.equal(buffer.columns["task"], buffer.columns["inputs"].flatten().long() // 1000)
+    assert buffer.columns["task"].bincount().tolist() == [0, 3, 3]
+
+
 def test_a_class_is_drawn_from_uniformly():
     counts = torch.zeros(3, 60)
     for seed in range(300):

@@ -64,8 +64,8 @@ def test_the_fisher_of_exactly_what_was_seen_since(make_stream, strategy, every,
     assert len(due) == 2 * iterations // every
     for (_, read, classes, weights, fisher), (_, examples) in zip(record["fishers"], due, strict=True):
         inputs, targets = distinct(stream, examples)
-        assert torch.equal(torch.cat([x for x, _, _ in read]), inputs)
-        assert torch.equal(torch.cat([y for _, y, _ in read]), targets)
+        assert torch.equal(torch.cat([x for x, *_ in read]), inputs)
+        assert torch.equal(torch.cat([y for _, y, *_ in read]), targets)
         assert classes == range(10)
         with torch.no_grad():
             for name, p in stream.model.named_parameters():
@@ -123,8 +123,8 @@ def test_examples_for_which_other_outputs_compete_do_not_enter(make_stream):
         own = PhaseData({task: stream.phases[task - 1].data[task]})
         which = torch.tensor(sorted({p for n, p in stretch if n == task}))
         assert len({n for n, _ in stretch}) == 2
-        assert torch.equal(torch.cat([x for x, _, _ in read]), own.inputs(which))
-        assert all(int(y) in classes for _, targets, _ in read for y in targets)
+        assert torch.equal(torch.cat([x for x, *_ in read]), own.inputs(which))
+        assert all(int(y) in classes for _, targets, *_ in read for y in targets)
 
 
 def test_where_the_same_outputs_compete_all_examples_enter(make_stream):
@@ -136,4 +136,4 @@ def test_where_the_same_outputs_compete_all_examples_enter(make_stream):
     for (_, read, _, _, _), batches in zip(
         record["fishers"], (record["batches"][:4], record["batches"][4:]), strict=True
     ):
-        assert sum(len(y) for _, y, _ in read) == len({pair for batch in batches for pair in batch})
+        assert sum(len(y) for _, y, *_ in read) == len({pair for batch in batches for pair in batch})
