@@ -69,6 +69,9 @@ def _arrays(file: Path) -> list[np.ndarray]:
     """The four arrays, each checked on its own and x and y against each other."""
     try:
         with file.open("rb") as stream:  # np.load itself leaves a broken file open
+            if stream.read(1) not in (b"P", b"\x93"):  # np.load would take it for a pickle
+                raise ValueError("no NumPy file")
+            stream.seek(0)
             content = np.load(stream, allow_pickle=False)
             if not isinstance(content, NpzFile):
                 raise InputError(f"{file} holds a single array: {WANTED}")

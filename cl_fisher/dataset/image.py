@@ -32,11 +32,16 @@ def read_images(names: Sequence[str], read: Callable[[str], bytes], size: int | 
         colour: what they are converted to.
 
     Raises:
-        InputError: A file is no image or broken, has more than 8 bits a channel, or, without `size`, another size.
+        InputError: A file cannot be read, is no image or broken, has more than 8 bits a channel, or, without `size`,
+            another size.
     """
     images: Tensor | None = None
     for row, name in enumerate(names):
-        image = _decode(name, read(name), size, colour)
+        try:
+            content = read(name)
+        except OSError as error:
+            raise InputError(f"{name} cannot be read: {error.strerror}") from error
+        image = _decode(name, content, size, colour)
         if images is None:
             images = torch.empty(len(names), *image.shape, dtype=torch.uint8)
         if image.shape != images.shape[1:]:
@@ -50,7 +55,8 @@ def read_images(names: Sequence[str], read: Callable[[str], bytes], size: int | 
 def _decode(name: str, content: bytes, size: int | None, colour: Colour) -> Tensor:
     try:
         with Image.open(BytesIO(content)) as opened:
-            mode, image = opened.mode, opened.convert(MODES[colour])
+            mode = opened.mode
+            image = (opened.convert("RGBA") if mode == "P" else opened).convert(MODES[colour])  # P may be transparent
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         raise InputError(f"{name} is broken or no image: replace or delete it") from error
     if mode.startswith(("I", "F")):

@@ -14,6 +14,9 @@ from cl_fisher.seeding import generator
 
 Files = tuple[tuple[str, str, int], ...]
 """Path, class and time of the last change of each image."""
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation")
+"""What folders of the two parts are called, upper case or lower; of several the first counts."""
 
 
 @checked
@@ -27,7 +30,8 @@ def image_folder(
     """Images of `root`/CLASS/..., or of `root`/train/CLASS/... and `root`/test/CLASS/...; uint8 [N, 3 or 1, H, W].
 
     Classes are numbered in the alphabetical order of their folders (`DataSet.classes`); what lies in folders below them
-    belongs to them too. The test folder may also be called val. Reading is done once per process, unless files change.
+    belongs to them too, links to further folders aside. train and test may also have another name of `TRAIN` and
+    `TEST`. Reading is done once per process, unless files change.
 
     Args:
         root: the folder.
@@ -70,12 +74,18 @@ def _existing(root: str | float | Path) -> Path:
 
 def _parts(folder: Path) -> list[Path]:
     """The folder itself, or its training and test folders."""
-    train, tests = folder / "train", [folder / name for name in ("test", "val") if (folder / name).is_dir()]
-    if train.is_dir() and tests:
-        return [train, tests[0]]
-    if train.is_dir() and any(path.is_dir() for path in train.iterdir()):
-        raise InputError(f"{folder} has a folder train, but neither test nor val: add one, or write root={train}")
-    return [folder]
+    try:
+        below = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+        train, test = (next((below[name] for name in names if name in below), None) for names in (TRAIN, TEST))
+        if train is None or (test is None and not any(path.is_dir() for path in train.iterdir())):
+            return [folder]
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
+    if test is None:
+        raise InputError(
+            f"{folder} has a folder {train.name}, but neither test nor val: add one, or write root={train}"
+        )
+    return [train, test]
 
 
 def _listed(folder: Path) -> Files:
@@ -83,7 +93,8 @@ def _listed(folder: Path) -> Files:
     found: list[tuple[str, str, int]] = []
     try:
         for kind in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            files = sorted(path for path in kind.rglob("*") if is_image(path.relative_to(kind).as_posix()))
+            named = (path for path in kind.rglob("*") if is_image(path.relative_to(kind).as_posix()))
+            files = sorted(path for path in named if not path.is_dir())
             if not files:
                 raise InputError(f"{kind} has no images; their names end in {', '.join(SUFFIXES)}")
             found += [(str(path), kind.name, path.stat().st_mtime_ns) for path in files]

@@ -157,6 +157,11 @@ def test_files_that_cannot_be_read(write, refused, harm):
     refused(lambda: arrays(path), path, "cannot be read", "x_train, y_train, x_test, y_test")
 
 
+def test_a_file_of_another_kind_is_not_called_a_pickle(write, refused):
+    (path := write()).write_text("x,y\n1,2\n")
+    refused(lambda: arrays(path), "cannot be read (no NumPy file): an .npz file with x_train")
+
+
 def test_paths_that_are_no_such_file(tmp_path, refused):
     np.save(tmp_path / "one.npy", np.zeros(3))
     refused(lambda: arrays(tmp_path / "one.npy"), "holds a single array")

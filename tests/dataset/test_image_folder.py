@@ -55,6 +55,32 @@ def test_a_test_folder_is_taken(tree, name):
     assert data.test.targets.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "testing"), ("TRAIN", "validation")])
+def test_other_names_of_the_parts_are_no_classes(tree, train, test):
+    tree(train)
+    data = image_folder(tree(test, n=2), size=8)
+    assert (data.classes, len(data.train), len(data.test)) == (("a", "b", "c"), 30, 6)
+
+
+def test_a_folder_that_is_called_like_an_image_is_a_folder(tree, tmp_path):
+    paint(tree() / "a" / "more.png" / "x.png", 7)
+    (tmp_path / "b" / "empty.jpg").mkdir()
+    data = image_folder(tmp_path)
+    assert len(data.train) + len(data.test) == 31
+
+
+@pytest.mark.parametrize("colour", ["rgb", "grey"])
+def test_a_palette_may_be_transparent(tmp_path, colour):
+    for kind in "ab":
+        for i in range(2):
+            paint(tmp_path / kind / f"{i}.png", (40 * i, 80, 120))
+    wanted = image_folder(tmp_path, colour=colour)
+    for path in tmp_path.rglob("*.png"):
+        Image.open(path).quantize(8).save(path, transparency=bytes(range(8)))
+    data = image_folder(tmp_path, colour=colour)
+    assert torch.equal(data.train.source, wanted.train.source)
+
+
 def test_test_goes_before_val(tree):
     tree("train"), tree("val", n=2)
     assert len(image_folder(tree("test", n=3)).test) == 9
@@ -188,5 +214,10 @@ def test_permissions(tree, monkeypatch, refused):
         raise PermissionError(13, "Permission denied", "somewhere")
 
     root = tree()
-    monkeypatch.setattr(Path, "rglob", refuse)
-    refused(lambda: image_folder(root), "somewhere cannot be read: Permission denied")
+    for method, words in (
+        ("read_bytes", "00.png cannot"),
+        ("rglob", "somewhere cannot"),
+        ("iterdir", "somewhere cannot"),
+    ):
+        monkeypatch.setattr(Path, method, refuse)
+        refused(lambda: image_folder(root), f"{words} be read: Permission denied")
