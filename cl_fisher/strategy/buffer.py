@@ -69,11 +69,15 @@ class Buffer:
         self.phase = phase
         self._met = set()
 
-    def see(self, batch: Batch, **more: Tensor) -> None:
-        """Take note of a training batch, of each example once; `more` is kept beside it. "reservoir" only."""
+    def see(self, batch: Batch, again: bool = False, **more: Tensor) -> None:
+        """Take note of a training batch; `more` is kept beside it. "reservoir" only.
+
+        Each example counts once, or with `again` each time that it comes: the draw is from all times then, for what is
+        kept beside it changes, and an example may be in memory more than once.
+        """
         if self.memory != "reservoir":
             return
-        fresh = self._unmet(batch.task, batch.position)
+        fresh = (batch.position >= 0).nonzero().flatten().cpu() if again else self._unmet(batch.task, batch.position)
         if len(fresh) == 0:
             return
         slots, which = reservoir(self._n_seen, len(fresh), self.capacity, self._keep)

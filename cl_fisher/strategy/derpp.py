@@ -14,6 +14,9 @@ from cl_fisher.strategy.strategy import Strategy
 class DERpp(Strategy):
     """DER++ (Buzzega et al. 2020, eq. 6): a reservoir of examples with the logits that they had when they entered.
 
+    An example competes for a place each time that it comes (algorithm 2), so that logits are of all epochs: those
+    of the first one alone would be of a network that has hardly learnt. It may be in memory more than once.
+
     Adds strength * (alpha * MSE to the stored logits of one replayed batch + beta * cross-entropy of another one).
 
     The squared error is the mean over the outputs that competed for the example when it entered: elsewhere logits meant
@@ -61,7 +64,7 @@ class DERpp(Strategy):
             rows = self.buffer.draw(size, batch.inputs) if self.strength * weight > 0 else None
             if rows is not None:
                 loss = loss + self.strength * weight * term(rows, competing)
-        self.buffer.see(batch, logits=logits.float(), competed=competing[batch.task - 1])
+        self.buffer.see(batch, again=True, logits=logits.float(), competed=competing[batch.task - 1])
         return loss
 
     def _distance(self, rows: Columns, competing: Tensor) -> Tensor:  # noqa: ARG002

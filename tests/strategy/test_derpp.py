@@ -69,6 +69,22 @@ def test_both_batches_are_drawn_on_their_own():
     assert any(sorted(a) != sorted(b) for a, b in zip(seen[1::2], seen[2::2], strict=True))
 
 
+def test_memory_holds_logits_of_all_epochs():
+    """Of 6 examples in 400 epochs, each time with other logits, 60 times are kept: any time as likely."""
+    strategy = DERpp(nn.Linear(3, 4), capacity=60)
+    strategy.begin_task(1, HEADS[:1])
+    own = batch(1)
+    for epoch in range(400):
+        strategy.loss(own, torch.full((6, 4), float(epoch)), torch.tensor(0.0))
+    epochs = strategy.buffer.columns["logits"][:, 0]
+    assert abs(epochs.mean().item() - 199.5) < 4 * 115.5 / 60**0.5
+    assert 0.8 < epochs.std().item() / 115.5 < 1.2
+    for i, example in enumerate(own.inputs):
+        rows = (strategy.buffer.columns["inputs"] == example).all(1)
+        assert rows.any()
+        assert strategy.buffer.columns["targets"][rows].unique().tolist() == [int(own.targets[i])]
+
+
 def test_what_another_part_has_added_does_not_enter():
     strategy, _ = second_task()
     second = batch(2)._replace(position=torch.tensor([0, 1, -1, -1, 2, -1]))

@@ -147,7 +147,8 @@ def test_boundaries_that_are_blurred_or_not_told(make_stream, kind, scenario, ev
     stream = ended(make_stream, kind, scenario=scenario, n_tasks=3, iterations=9, consolidate_every=every)
     kept = stream.strategy.buffer.columns
     assert 45 <= len(kept["targets"]) <= 60
-    assert len(kept["inputs"].flatten(1).unique(dim=0)) == len(kept["inputs"])
+    if kind != "derpp":  # whose memory is of logits, which differ each time
+        assert len(kept["inputs"].flatten(1).unique(dim=0)) == len(kept["inputs"])
     assert all(y in stream.sequence.tasks[t - 1].units for t, y in zip(kept["task"], kept["targets"], strict=True))
 
 
