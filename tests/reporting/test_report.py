@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 from cl_fisher.error import InputError
+from cl_fisher.reporting.aggregate import group_runs
+from cl_fisher.reporting.gallery import Gallery
+from cl_fisher.reporting.read import read_source
 from cl_fisher.reporting.report import write_report
 from tests.reporting.conftest import write_continual
 
@@ -357,6 +360,17 @@ def test_the_curve_over_a_number_is_in_the_report(multirun_folder: Write) -> Non
     assert "Average accuracy (%) against strategy.strength" in report.text
     assert (folder / "plots" / "sweep_strategy.strength.png").exists()
     assert "against strategy" not in page(multirun_folder(name="other")).text
+
+
+def test_a_strategy_has_the_same_colour_in_the_curve_as_elsewhere(multirun_folder: Write) -> None:
+    folder = multirun_folder([("joint", 0), ("ewc", 0)] * 3)
+    listed = json.loads((folder / "multirun.json").read_text())
+    for i, cell in enumerate(listed["cells"]):
+        cell["overrides"].append(f"strategy.strength={[1, 100, 10000][i // 2]}")
+    (folder / "multirun.json").write_text(json.dumps(listed))
+    gallery = Gallery(folder / "plots", group_runs(read_source(folder).runs))
+    assert [(name, style.name) for name, style in gallery.sweep()["legend"]] == [("joint", "green"), ("ewc", "blue")]
+    assert [style.name for style in gallery.styles[:2]] == ["green", "blue"]
 
 
 def test_costs_by_task(multirun_folder: Write, run_folder: Write) -> None:
