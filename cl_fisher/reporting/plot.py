@@ -147,10 +147,10 @@ def training_curves(runs: Sequence[pd.DataFrame], column: str, style: Style, lim
         axes.axvline(boundary, color=LIGHT["muted"], lw=0.7, ls=(0, (1, 2)))
     for frame in runs:
         curve = thin(frame, column)
-        line = {"color": style.color, "alpha": 0.8 if len(runs) > 1 else 1}
-        axes.plot(curve["global_step"], curve[column], lw=1.1, **line)
+        alpha = 0.8 if len(runs) > 1 else 1
+        axes.plot(curve["global_step"], curve[column], color=style.color, lw=1.1, alpha=alpha)
         alone = curve[_alone(curve[column])]  # a task with one row: no line goes through it
-        axes.plot(alone["global_step"], alone[column], ".", ms=3, **line)
+        axes.plot(alone["global_step"], alone[column], ".", color=style.color, ms=3, alpha=alpha)
     low, high = limits
     if high > LOG_FROM * low:
         axes.set_yscale("log")

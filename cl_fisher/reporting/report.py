@@ -12,7 +12,7 @@ from cl_fisher.error import InputError
 from cl_fisher.reporting.aggregate import Group, group_runs, mean_known
 from cl_fisher.reporting.gallery import Gallery
 from cl_fisher.reporting.glossary import METRICS, SECONDS, Metric, known
-from cl_fisher.reporting.paired import best
+from cl_fisher.reporting.paired import best, comparable
 from cl_fisher.reporting.publish import write_files
 from cl_fisher.reporting.read import COSTS, Run, Source
 from cl_fisher.reporting.sheet import paired, ranks
@@ -144,6 +144,8 @@ def _notes(runs: Sequence[Run], groups: Sequence[Group]) -> list[str]:
             if group.repeated:
                 seeds = ", ".join(run.seed for run in group.repeated)
                 notes.append(f"{group.label}: seed {seeds} was run more than once; only the last one counts.")
+        if len(comparable(groups)) > 1:
+            notes.append("Not all settings learn the same tasks; only those that do are compared and ranked.")
         if any(run.status != "finished" for run in runs):
             notes.append("Averages are over finished runs only.")
     if len({str(sorted(run.metrics["versions"].items())) for run in runs if run.metrics.get("versions")}) > 1:
