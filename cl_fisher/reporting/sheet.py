@@ -9,7 +9,7 @@ from cl_fisher.reporting.paired import Pair, best, comparable, mean_ranks, pairs
 
 RESULTS = "Test set: mean over seeds ± half of the 95 % interval, accuracies in %; bold: best but for the bounds"
 RANKS = "Mean rank over seeds, 1 is best; the bounds do not compete"
-AMONG = ", each among those that learn the same tasks"
+AMONG = "; only settings that learn the same tasks are compared"
 PAIRED = "{}: mean difference over the same seeds ± half of its 95 % interval, in points; bold: p < 0.05 after Holm"
 
 

@@ -131,7 +131,7 @@ def test_only_what_learns_the_same_tasks_is_compared(key):
     assert paired.best(groups, ACCURACY) == {"a, easy", "a, hard"}
     assert paired.mean_ranks(groups, ACCURACY) == {"a, easy": 1, "b, easy": 2, "a, hard": 1, "b, hard": 2}
     assert ranks(groups).bold == {(0, 1), (2, 1)}
-    assert ranks(groups).title.endswith("each among those that learn the same tasks")
+    assert ranks(groups).title.endswith("; only settings that learn the same tasks are compared")
 
 
 def test_what_differs_in_the_strategy_is_compared():
