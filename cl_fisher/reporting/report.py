@@ -170,14 +170,13 @@ def _fisher_rows(group: Group) -> list[dict[str, Any]]:
 
 
 def _cost_rows(group: Group) -> list[dict[str, Any]]:
-    """One row per task, averaged over the seeds."""
+    """One row per task, averaged over the seeds; None where a killed run wrote half a row, or an old one less."""
     tables = [run.costs for run in group.counted if not run.costs.empty]
     if not tables:
         return []
     means = pd.concat(tables).groupby("task")[list(COSTS)].mean().reset_index()
-    return [
-        {"label": group.label, **{str(key): value for key, value in row.items()}} for row in means.to_dict("records")
-    ]
+    records = means.astype(object).where(means.notna(), None).to_dict("records")
+    return [{"label": group.label, **{str(key): value for key, value in row.items()}} for row in records]
 
 
 def _versions(metrics: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -373,6 +373,15 @@ def test_a_strategy_has_the_same_colour_in_the_curve_as_elsewhere(multirun_folde
     assert [style.name for style in gallery.styles[:2]] == ["green", "blue"]
 
 
+def test_costs_of_which_half_a_row_is_there(run_folder: Write) -> None:
+    folder = run_folder(status="running")
+    table = (folder / "costs.csv").read_text().splitlines()
+    (folder / "costs.csv").write_text("\n".join([*table[:2], "2,2.0,0.3"]))
+    report = page(folder)
+    assert ["2", "2.00", "0.30", "–", "–", "–", "–"] in report.rows  # noqa: RUF001
+    assert "nan" not in report.text
+
+
 def test_costs_by_task(multirun_folder: Write, run_folder: Write) -> None:
     report = page(multirun_folder())
     expected = ["ewc", "2", "3.00", "0.30", "0.10", "500.0 MB", "7.0 MB", "1.00"]
