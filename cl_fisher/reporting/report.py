@@ -144,6 +144,8 @@ def _notes(runs: Sequence[Run], groups: Sequence[Group]) -> list[str]:
             if group.repeated:
                 seeds = ", ".join(run.seed for run in group.repeated)
                 notes.append(f"{group.label}: seed {seeds} was run more than once; only the last one counts.")
+        if len({frozenset(run.seed for run in group.counted) for group in groups if group.counted}) > 1:
+            notes.append("Not all means are over the same seeds; the paired comparison takes those in common.")
         if len(comparable(groups)) > 1:
             notes.append("Not all settings learn the same tasks; only those that do are compared and ranked.")
         if any(run.status != "finished" for run in runs):

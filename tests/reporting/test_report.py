@@ -155,6 +155,14 @@ def test_one_seed_has_no_interval_and_the_report_says_so(multirun_folder: Write)
     assert "finetune: one seed, so there is no interval" in report.text
 
 
+@pytest.mark.parametrize(("seeds", "noted"), [((0, 1, 2), False), ((0, 1), True), ((1, 2, 3), True)])
+def test_means_over_different_seeds_are_pointed_out(
+    multirun_folder: Write, seeds: tuple[int, ...], noted: bool
+) -> None:
+    cells = [("ewc", seed) for seed in (0, 1, 2)] + [("finetune", seed) for seed in seeds]
+    assert ("Not all means are over the same seeds" in page(multirun_folder(cells)).text) is noted
+
+
 def test_a_multirun_of_which_nothing_finished(multirun_folder: Write) -> None:
     cells = [("ewc", 0), ("joint", 0)]
     report = page(multirun_folder(cells, absent=cells))
