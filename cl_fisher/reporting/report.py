@@ -93,6 +93,7 @@ def _page(sources: Sequence[Source], plots: Path) -> dict[str, Any]:
         "curves": gallery.curves(),
         "shown": gallery.shown,
         "fisher": [row for group in groups for row in _fisher_rows(group)],
+        "within_tasks": any(run.config.get("consolidate_every") for run in runs),
         "times": _TIMES,
         "versions": _versions(metrics),
         "run_name": name,

@@ -381,6 +381,14 @@ def test_a_strategy_has_the_same_colour_in_the_curve_as_elsewhere(multirun_folde
     assert [style.name for style in gallery.styles[:2]] == ["green", "blue"]
 
 
+def test_of_several_estimates_within_a_task_the_last_is_shown_and_the_report_says_so(run_folder: Write) -> None:
+    folder = run_folder()
+    assert "several estimates within a task" not in page(folder).text
+    with (folder / "config.yaml").open("a") as file:
+        file.write("consolidate_every: 5\n")
+    assert "several estimates within a task, its last is shown; fisher.csv has all" in page(folder).text
+
+
 def test_costs_of_which_half_a_row_is_there(run_folder: Write) -> None:
     folder = run_folder(status="running")
     table = (folder / "costs.csv").read_text().splitlines()
