@@ -105,7 +105,8 @@ def _page(sources: Sequence[Source], plots: Path) -> dict[str, Any]:
 def _title(groups: Sequence[Group], metrics: Sequence[dict[str, Any]]) -> str:
     *first, last = [group.label for group in groups]
     names = f"{', '.join(first)} and {last}" if first else last
-    names = names if len(groups) <= 4 else f"{len(groups)} settings"
+    many = len(groups) > (2 if any("," in group.label for group in groups) else 4)  # a list of lists is hard to read
+    names = f"{len(groups)} settings" if many else names
     return " ".join([names, "on", *_common(metrics, "benchmark"), *_common(metrics, "dataset")]) if metrics else names
 
 

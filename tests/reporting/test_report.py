@@ -389,6 +389,19 @@ def test_of_several_estimates_within_a_task_the_last_is_shown_and_the_report_say
     assert "several estimates within a task, its last is shown; fisher.csv has all" in page(folder).text
 
 
+@pytest.mark.parametrize(
+    ("n", "title"),
+    [(2, "ewc, strategy.strength=0 and ewc, strategy.strength=1 on"), (3, "3 settings on")],
+)
+def test_the_title_names_settings_that_are_few(multirun_folder: Write, n: int, title: str) -> None:
+    folder = multirun_folder([("ewc", 0)] * n)
+    listed = json.loads((folder / "multirun.json").read_text())
+    for i, cell in enumerate(listed["cells"]):
+        cell["overrides"].append(f"strategy.strength={i}")
+    (folder / "multirun.json").write_text(json.dumps(listed))
+    assert f"<h1>{title} permuted digits</h1>" in page(folder).source
+
+
 def test_costs_of_which_half_a_row_is_there(run_folder: Write) -> None:
     folder = run_folder(status="running")
     table = (folder / "costs.csv").read_text().splitlines()
