@@ -19,6 +19,7 @@ from cl_fisher.reporting.terminal import Terminal
 from cl_fisher.training.batches import LoaderSettings
 from cl_fisher.training.checkpoint import seed_everything
 from cl_fisher.training.fit import quiet_lightning
+from cl_fisher.training.ledger import forget_peak_memory
 from cl_fisher.training.stream import Stream, StreamSettings
 
 
@@ -48,6 +49,7 @@ def run(cfg: DictConfig, choices: dict[str, str], overrides: list[str], command:
 
     The value is the average accuracy on the validation examples, or on the test set where there are none.
     """
+    forget_peak_memory()
     folder = Path(cfg.output_dir)
     listeners = [RunFolder(folder), build(cfg.logger, directory=folder), Terminal(cfg.verbosity, cell=_cell(folder))]
     names = {group: choices[group] for group in ("strategy", "benchmark", "scenario")}

@@ -43,7 +43,10 @@ def forward_transfer(matrix: Matrix, at_initialisation: Row | None) -> float | N
 
 
 def forgetting(matrix: Matrix) -> float | None:
-    """mean_{j<T} (max_{j<=l<T} R[l,j] - R[T,j]) (Chaudhry et al. 2018, eq. 3): best so far minus last."""
+    """mean_{j<T} (max_{j<=l<T} R[l,j] - R[T,j]): best so far minus last.
+
+    After Chaudhry et al. 2018, eq. 3, whose maximum begins at l = 1: what was never learned is not forgotten here.
+    """
     last = len(matrix) - 1
     return mean([_difference(_largest([matrix[i][j] for i in range(j, last)]), matrix[last][j]) for j in range(last)])
 

@@ -112,14 +112,25 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
 
 
 def _setting(run: Run, key: str) -> str:
-    """What the run has at `key`: as typed, else as chosen or configured by default."""
+    """What the run has at `key`: as typed, else as chosen or configured by default; empty if it has no such key."""
     found = (run.settings.get(key), run.metrics.get(key), run.choices.get(key), lookup(run.config, key))
     value = next((value for value in found if value is not None), None)
-    if value is None or isinstance(value, dict):
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
+    if value is None:
+        parent, _, name = key.rpartition(".")
+        holder = lookup(run.config, parent) if parent else run.config
+        return "null" if isinstance(holder, dict) and name in holder else ""
+    return "" if isinstance(value, dict) else _text(value)
+
+
+def _text(value: object) -> str:
+    """The same for what was typed, such as "[16, 1e-3]" or "True", and for what is meant by it."""
+    text = "null" if value is None else str(value).strip()
+    if text.startswith("[") and text.endswith("]"):
+        items = value if isinstance(value, list) else text[1:-1].split(",")
+        return f"[{','.join(map(_text, items))}]"
+    if text.lower() in ("true", "false", "null"):
+        return text.lower()
     try:
-        return f"{float(value):.12g}"
-    except (TypeError, ValueError):
-        return str(value)
+        return f"{float(text):.12g}"
+    except ValueError:
+        return text

@@ -120,7 +120,8 @@ class Gallery:
         if found is None:
             return None
         metric = METRICS[0]
-        pairs = list(zip(found.lines.items(), series(len(found.lines)), strict=True))
+        as_elsewhere = styles([points[0][1] for points in found.lines.values()])
+        pairs = list(zip(found.lines.items(), as_elsewhere, strict=True))
         lines = [line_of(points, metric, style) for (_, points), style in pairs]
         words = "; ".join(f"{name or found.key} {best_of(points, metric)}" for (name, points), _ in pairs)
         figure = sweep_chart(lines, found.values, found.is_log, metric.limits)

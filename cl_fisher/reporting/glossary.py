@@ -53,8 +53,8 @@ METRICS = (
     Metric(
         "forgetting",
         "Forgetting",
-        "How far each earlier task has fallen at the end from the best accuracy that it ever had "
-        "(Chaudhry et al. 2018). Lower is better; 0 means that nothing was lost.",
+        "How far each earlier task has fallen at the end from the best accuracy that it had since it was learned "
+        "(after Chaudhry et al. 2018). Lower is better; 0 means that nothing was lost.",
         sign=-1,
     ),
     Metric(

@@ -1,4 +1,4 @@
-"""Comparisons over the same seeds: paired t-tests, mean ranks, and which setting is best."""
+"""Comparisons over the same seeds and tasks: paired t-tests, mean ranks, and which setting is best."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +12,8 @@ from cl_fisher.reporting.glossary import Metric
 
 BOUNDS = ("joint", "cumulative", "independent")
 """Strategies that say what is possible, and do not compete."""
+TASKS = ("benchmark", "dataset", "scenario", "n_tasks", "label_noise", "root", "path")
+"""Keys that say what is learned. Groups that differ in one of them, or in an option of it, are not compared."""
 NOISE = 1e-12
 """Differences that spread no further than this are the same number, rounded."""
 
@@ -34,10 +36,20 @@ class Pair:
     """Corrected for all pairs that are compared on this metric (Holm 1979)."""
 
 
+def comparable(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups that learn the same tasks, together, in their order."""
+    found: dict[tuple[tuple[str, str], ...], list[Group]] = {}
+    for group in groups:
+        tasks = tuple(pair for pair in group.settings.items() if pair[0].partition(".")[0] in TASKS)
+        found.setdefault(tasks, []).append(group)
+    return list(found.values())
+
+
 def pairs(groups: Sequence[Group], metric: Metric) -> list[Pair]:
-    """Every two groups that have the metric, in their order."""
+    """Every two comparable groups that have the metric, in their order."""
     measured = [group for group in groups if group.estimate(metric.key).n]
-    found = [_pair(first, second, metric) for first, second in combinations(measured, 2)]
+    compared = (pair for part in comparable(measured) for pair in combinations(part, 2))
+    found = [_pair(first, second, metric) for first, second in compared]
     corrected = holm([pair.p for pair in found])
     return [replace(pair, p_holm=p) for pair, p in zip(found, corrected, strict=True)]
 
@@ -69,7 +81,7 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 
 
 def contenders(groups: Sequence[Group]) -> list[Group]:
-    """The groups without the bounds; all of them if that leaves nothing to compare."""
+    """Of comparable groups those that are no bounds; all of them if that leaves nothing to compare."""
     free = [group for group in groups if group.strategy not in BOUNDS]
     return free if len(free) > 1 else list(groups)
 
@@ -77,8 +89,12 @@ def contenders(groups: Sequence[Group]) -> list[Group]:
 def mean_ranks(groups: Sequence[Group], metric: Metric) -> dict[str, float]:
     """By label: the rank among the contenders (1 is best, ties share theirs), averaged over the seeds of all of them.
 
-    Empty where there is nothing to rank, and for fewer than two seeds.
+    Without those that have nothing to be ranked against, or fewer than two seeds to do so.
     """
+    return {label: rank for part in comparable(groups) for label, rank in _mean_ranks(part, metric).items()}
+
+
+def _mean_ranks(groups: Sequence[Group], metric: Metric) -> dict[str, float]:
     measured = [(group.label, group.by_seed(metric.key)) for group in contenders(groups)]
     measured = [(label, values) for label, values in measured if values]
     seeds = set.intersection(*(set(values) for _, values in measured)) if measured else set()
@@ -90,6 +106,10 @@ def mean_ranks(groups: Sequence[Group], metric: Metric) -> dict[str, float]:
 
 def best(groups: Sequence[Group], metric: Metric) -> set[str]:
     """The labels of the contenders with the best mean; none if there is but one, or if no value is better."""
+    return {label for part in comparable(groups) for label in _best(part, metric)}
+
+
+def _best(groups: Sequence[Group], metric: Metric) -> set[str]:
     means = {group.label: group.estimate(metric.key).mean for group in contenders(groups)}
     known = {label: metric.sign * mean for label, mean in means.items() if mean is not None}
     if len(known) < 2 or metric.sign == 0:

@@ -147,7 +147,10 @@ def training_curves(runs: Sequence[pd.DataFrame], column: str, style: Style, lim
         axes.axvline(boundary, color=LIGHT["muted"], lw=0.7, ls=(0, (1, 2)))
     for frame in runs:
         curve = thin(frame, column)
-        axes.plot(curve["global_step"], curve[column], color=style.color, lw=1.1, alpha=0.8 if len(runs) > 1 else 1)
+        alpha = 0.8 if len(runs) > 1 else 1
+        axes.plot(curve["global_step"], curve[column], color=style.color, lw=1.1, alpha=alpha)
+        alone = curve[_alone(curve[column])]  # a task with one row: no line goes through it
+        axes.plot(alone["global_step"], alone[column], ".", color=style.color, ms=3, alpha=alpha)
     low, high = limits
     if high > LOG_FROM * low:
         axes.set_yscale("log")
@@ -176,6 +179,11 @@ def thin(steps: pd.DataFrame, column: str) -> pd.DataFrame:
         stretch = np.arange(len(part)) * min(points, len(part)) // len(part)
         parts += [part[["global_step", column]].groupby(stretch).mean(), pd.DataFrame({"global_step": [np.nan]})]
     return pd.concat(parts, ignore_index=True)
+
+
+def _alone(values: pd.Series) -> pd.Series:
+    """Which values stand between two gaps."""
+    return values.notna() & values.shift(1).isna() & values.shift(-1).isna()
 
 
 def to_svg(figure: Figure, description: str) -> str:

@@ -19,10 +19,13 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": "$<$",
     ">": "$>$",
+    "|": r"\textbar{}",
     "±": r"$\pm$",
     "\N{MINUS SIGN}": "$-$",
     "\N{EN DASH}": "--",
 }
+_MARKDOWN = re.compile(r"[\\`*|$]|<(?=\S)|\b_|_\b")
+"""What would be markup; an underscore within a word is none, nor is what is less than a number."""
 
 
 def write_files(groups: Sequence[Group], folder: Path) -> None:
@@ -71,7 +74,7 @@ def write_pairs(groups: Sequence[Group], path: Path) -> None:
 
 def markdown(sheet: Sheet) -> str:
     """A pipe table under its title."""
-    cells = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in sheet.rows]
+    cells = [[_MARKDOWN.sub(r"\\\g<0>", cell.replace("\n", " ")) for cell in row] for row in sheet.rows]
     for i, j in sheet.bold:
         cells[i][j] = f"**{cells[i][j]}**"
     rule = ["---", *["---:"] * (len(sheet.header) - 1)]

@@ -12,7 +12,7 @@ from cl_fisher.error import InputError
 from cl_fisher.reporting.aggregate import Group, group_runs, mean_known
 from cl_fisher.reporting.gallery import Gallery
 from cl_fisher.reporting.glossary import METRICS, SECONDS, Metric, known
-from cl_fisher.reporting.paired import best
+from cl_fisher.reporting.paired import best, comparable
 from cl_fisher.reporting.publish import write_files
 from cl_fisher.reporting.read import COSTS, Run, Source
 from cl_fisher.reporting.sheet import paired, ranks
@@ -93,6 +93,7 @@ def _page(sources: Sequence[Source], plots: Path) -> dict[str, Any]:
         "curves": gallery.curves(),
         "shown": gallery.shown,
         "fisher": [row for group in groups for row in _fisher_rows(group)],
+        "within_tasks": any(run.config.get("consolidate_every") for run in runs),
         "times": _TIMES,
         "versions": _versions(metrics),
         "run_name": name,
@@ -104,7 +105,8 @@ def _page(sources: Sequence[Source], plots: Path) -> dict[str, Any]:
 def _title(groups: Sequence[Group], metrics: Sequence[dict[str, Any]]) -> str:
     *first, last = [group.label for group in groups]
     names = f"{', '.join(first)} and {last}" if first else last
-    names = names if len(groups) <= 4 else f"{len(groups)} settings"
+    many = len(groups) > (2 if any("," in group.label for group in groups) else 4)  # a list of lists is hard to read
+    names = f"{len(groups)} settings" if many else names
     return " ".join([names, "on", *_common(metrics, "benchmark"), *_common(metrics, "dataset")]) if metrics else names
 
 
@@ -144,6 +146,10 @@ def _notes(runs: Sequence[Run], groups: Sequence[Group]) -> list[str]:
             if group.repeated:
                 seeds = ", ".join(run.seed for run in group.repeated)
                 notes.append(f"{group.label}: seed {seeds} was run more than once; only the last one counts.")
+        if len({frozenset(run.seed for run in group.counted) for group in groups if group.counted}) > 1:
+            notes.append("Not all means are over the same seeds; the paired comparison takes those in common.")
+        if len(comparable(groups)) > 1:
+            notes.append("Not all settings learn the same tasks; only those that do are compared and ranked.")
         if any(run.status != "finished" for run in runs):
             notes.append("Averages are over finished runs only.")
     if len({str(sorted(run.metrics["versions"].items())) for run in runs if run.metrics.get("versions")}) > 1:
@@ -168,14 +174,13 @@ def _fisher_rows(group: Group) -> list[dict[str, Any]]:
 
 
 def _cost_rows(group: Group) -> list[dict[str, Any]]:
-    """One row per task, averaged over the seeds."""
+    """One row per task, averaged over the seeds; None where a killed run wrote half a row, or an old one less."""
     tables = [run.costs for run in group.counted if not run.costs.empty]
     if not tables:
         return []
     means = pd.concat(tables).groupby("task")[list(COSTS)].mean().reset_index()
-    return [
-        {"label": group.label, **{str(key): value for key, value in row.items()}} for row in means.to_dict("records")
-    ]
+    records = means.astype(object).where(means.notna(), None).to_dict("records")
+    return [{"label": group.label, **{str(key): value for key, value in row.items()}} for row in records]
 
 
 def _versions(metrics: Sequence[dict[str, Any]]) -> dict[str, str]:

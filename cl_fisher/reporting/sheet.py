@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from cl_fisher.reporting.aggregate import Group
 from cl_fisher.reporting.glossary import METRICS, SECONDS, UNDEFINED, Metric, known
-from cl_fisher.reporting.paired import Pair, best, mean_ranks, pairs
+from cl_fisher.reporting.paired import Pair, best, comparable, mean_ranks, pairs
 
 RESULTS = "Test set: mean over seeds ± half of the 95 % interval, accuracies in %; bold: best but for the bounds"
 RANKS = "Mean rank over seeds, 1 is best; the bounds do not compete"
+AMONG = "; only settings that learn the same tasks are compared"
 PAIRED = "{}: mean difference over the same seeds ± half of its 95 % interval, in points; bold: p < 0.05 after Holm"
 
 
@@ -31,7 +32,9 @@ def results(groups: Sequence[Group], metrics: Sequence[Metric]) -> Sheet:
     )
     winners = [best(groups, metric) if metric is not SECONDS else set() for metric in metrics]
     bold = {(i, j) for i, group in enumerate(groups) for j, won in enumerate(winners, start=1) if group.label in won}
-    return Sheet(RESULTS, ("Setting", *(metric.name for metric in metrics), "Seeds"), rows, frozenset(bold))
+    return Sheet(
+        _title(RESULTS, groups), ("Setting", *(metric.name for metric in metrics), "Seeds"), rows, frozenset(bold)
+    )
 
 
 def ranks(groups: Sequence[Group]) -> Sheet | None:
@@ -43,9 +46,13 @@ def ranks(groups: Sequence[Group]) -> Sheet | None:
         return None
     values = [[by_label.get(label) for by_label in found.values()] for label in labels]
     rows = [(label, *map(_rank, row)) for label, row in zip(labels, values, strict=True)]
-    least = [min(by_label.values()) for by_label in found.values()]
-    bold = {(i, j + 1) for i, row in enumerate(values) for j, value in enumerate(row) if value == least[j]}
-    return Sheet(RANKS, ("Setting", *found), tuple(rows), frozenset(bold))
+    bold = set()
+    for part in comparable(groups):
+        among = [i for i, label in enumerate(labels) if label in {group.label for group in part}]
+        for j in range(len(found)):
+            ranked = {i: rank for i in among if (rank := values[i][j]) is not None}
+            bold |= {(i, j + 1) for i, rank in ranked.items() if rank == min(ranked.values())}
+    return Sheet(_title(RANKS, groups), ("Setting", *found), tuple(rows), frozenset(bold))
 
 
 def paired(groups: Sequence[Group], metric: Metric) -> Sheet | None:
@@ -56,9 +63,13 @@ def paired(groups: Sequence[Group], metric: Metric) -> Sheet | None:
     rows = tuple(
         (f"{p.first} \N{MINUS SIGN} {p.second}", _difference(p), _p(p.p), _p(p.p_holm), str(p.n)) for p in found
     )
-    bold = {(i, j) for i, pair in enumerate(found) if (pair.p_holm or 1.0) < 0.05 for j in (1, 3)}
+    bold = {(i, j) for i, pair in enumerate(found) if pair.p_holm is not None and pair.p_holm < 0.05 for j in (1, 3)}
     header = ("Difference of", "Mean", "p", "p Holm", "Seeds")
     return Sheet(PAIRED.format(metric.name), header, rows, frozenset(bold))
+
+
+def _title(text: str, groups: Sequence[Group]) -> str:
+    return text + AMONG if len(comparable(groups)) > 1 else text
 
 
 def _difference(pair: Pair) -> str:

@@ -71,7 +71,7 @@ class Terminal:
         return plain or self.verbosity > 1
 
     def _task_line(self, event: TaskEnded) -> str:
-        values = {"loss": self._loss, "acc": self._accuracy} | _so_far(event.summary)
+        values = {"loss": self._loss, "acc": _percent(self._accuracy)} | _so_far(event.summary)
         seconds = time.monotonic() - self._task_started
         return f"task {event.task}/{self._n_rows}  {_words(values)}  {seconds:.0f} s"
 
@@ -139,7 +139,12 @@ class Bars:
 
 
 def _so_far(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {"avg": summary.get("avg_accuracy"), "forgetting": summary.get("forgetting")}
+    return {"avg": _percent(summary.get("avg_accuracy")), "forgetting": _percent(summary.get("forgetting"))}
+
+
+def _percent(fraction: float | None) -> str | None:
+    """As in the table that follows."""
+    return None if fraction is None else f"{round(100 * fraction, 1) + 0.0:.1f} %"
 
 
 def _words(values: Mapping[str, Any]) -> str:

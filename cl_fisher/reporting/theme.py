@@ -47,7 +47,10 @@ class Style:
 
 
 def styles(groups: Sequence[Group]) -> list[Style]:
-    """One colour per strategy, and a dash for each of its groups; with one strategy only, one colour per group."""
+    """One colour per strategy, and a dash for each of its groups; with one strategy only, one colour per group.
+
+    Where a colour and dash would come twice, colours stand for no strategy: no two groups look the same, up to 32.
+    """
     strategies = list(dict.fromkeys(group.strategy for group in groups))
     names = [group.strategy if len(strategies) > 1 else group.label for group in groups]
     colors = {name: _KNOWN[name] for name in names if name in _KNOWN}
@@ -55,10 +58,11 @@ def styles(groups: Sequence[Group]) -> list[Style]:
     for name in dict.fromkeys(names):
         if name not in colors:
             colors[name] = free[(len(colors) - sum(known in _KNOWN for known in colors)) % len(free)]
-    return [
+    found = [
         Style(colors[name], _DASHES[names[:i].count(name) % len(_DASHES)], _MARKERS[i % len(_MARKERS)])
         for i, name in enumerate(names)
     ]
+    return found if len({(style.name, style.dash) for style in found}) == len(found) else series(len(found))
 
 
 def series(n: int) -> list[Style]:

@@ -5,8 +5,9 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -95,8 +96,16 @@ class Ledger:
         self.extra_passes = state["extra_passes"]
 
 
+def forget_peak_memory() -> None:
+    """Count the peak from here on: the cells of a multirun share a process. No system but Linux can, but GPUs do."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # a container may forbid it; the peak is then that of the process, as elsewhere
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_bytes() -> int:
-    """The most that this process has held: of the GPU where one is used, else resident memory."""
+    """The most that this process has held since `forget_peak_memory`: of the GPU where one is used, else resident."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -99,6 +99,31 @@ def test_labels_name_what_varies(overrides: list[list[str]], labels: list[str]) 
     assert [group.label for group in group_runs([run(*o) for o in overrides])] == labels
 
 
+@pytest.mark.parametrize(
+    ("config", "same", "other"),
+    [
+        ("hidden: [16, 16]", "hidden=[16,16]", "hidden=[16]"),
+        ("lr: [0.001, 'a b']", "lr=[1e-3, a b]", "lr=[]"),
+        ("group: null", "group=null", "group=g"),
+        ("flag: true", "flag=True", "flag=FALSE"),
+    ],
+)
+def test_what_was_typed_is_what_is_meant(tmp_path: Path, config: str, same: str, other: str) -> None:
+    """One run has by default what another one was told to have."""
+    default = run(config=f"model:\n  {config}\n", folder=tmp_path / "run")
+    groups = group_runs([default, run(f"model.{same}"), run(f"model.{other}")])
+    assert [len(group.runs) for group in groups] == [2, 1]
+    assert all(", model." in group.label for group in groups)
+
+
+def test_a_strategy_without_the_key_has_no_value(tmp_path: Path) -> None:
+    joint = run(config="strategy:\n  joint: {}\n", folder=tmp_path / "run")
+    assert [g.label for g in group_runs([joint, run("strategy.strength=null")])] == [
+        "ewc",
+        "ewc, strategy.strength=null",
+    ]
+
+
 def test_a_default_is_looked_up_in_the_configuration(tmp_path: Path) -> None:
     default = run(config="strategy:\n  strength: 100\n  flag: true\n", folder=tmp_path / "run")
     typed = run("strategy.strength=100", "strategy.flag=true")

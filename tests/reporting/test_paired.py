@@ -1,5 +1,6 @@
 """Paired tests against scipy and the t table, Holm against its definition, ranks by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from cl_fisher.reporting import paired
 from cl_fisher.reporting.aggregate import Group
 from cl_fisher.reporting.glossary import METRICS
 from cl_fisher.reporting.read import Run
+from cl_fisher.reporting.sheet import ranks
 
 ACCURACY, _, FORGETTING, *_ = METRICS
 
@@ -113,3 +115,26 @@ def test_bounds_do_not_compete_unless_they_are_among_themselves():
 def test_lower_forgetting_is_better():
     groups = [group("a", {0: 0.5}, "forgetting"), group("b", {0: 0.1}, "forgetting")]
     assert paired.best(groups, FORGETTING) == {"b"}
+
+
+@pytest.mark.parametrize("key", ["dataset", "scenario", "n_tasks", "benchmark.order"])
+def test_only_what_learns_the_same_tasks_is_compared(key):
+    """The hard tasks have a best of their own, and no p-value is corrected for pairs that mean nothing."""
+    levels = {"easy": (0.9, 0.8), "hard": (0.4, 0.3)}
+    groups = [
+        replace(group(f"{name}, {tasks}", {0: level, 1: level + gap}, strategy=name), settings={key: tasks})
+        for tasks, values in levels.items()
+        for name, level, gap in zip(("a", "b"), values, (0.01, 0.02), strict=True)
+    ]
+    found = paired.pairs(groups, ACCURACY)
+    assert [(p.first, p.second) for p in found] == [("a, easy", "b, easy"), ("a, hard", "b, hard")]
+    assert paired.best(groups, ACCURACY) == {"a, easy", "a, hard"}
+    assert paired.mean_ranks(groups, ACCURACY) == {"a, easy": 1, "b, easy": 2, "a, hard": 1, "b, hard": 2}
+    assert ranks(groups).bold == {(0, 1), (2, 1)}
+    assert ranks(groups).title.endswith("; only settings that learn the same tasks are compared")
+
+
+def test_what_differs_in_the_strategy_is_compared():
+    groups = [replace(g, settings={"strategy": g.label, "strategy.strength": g.label}) for g in draws("a", "b")]
+    assert len(paired.pairs(groups, ACCURACY)) == 1
+    assert paired.best(groups, ACCURACY) == {"b"}

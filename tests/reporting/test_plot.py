@@ -109,6 +109,12 @@ def test_more_groups_than_colours_are_possible() -> None:
     assert len(styles([group(f"s{i}", f"s{i}") for i in range(50)])) == 50
 
 
+@pytest.mark.parametrize(("strategies", "settings"), [(["ewc"], 9), (["ewc", "si"], 5), (["ewc", "si", "l2"], 10)])
+def test_no_two_groups_look_the_same(strategies: list[str], settings: int) -> None:
+    found = styles([group(name, f"{name}, a={i}") for name in strategies for i in range(settings)])
+    assert len({(style.name, style.dash) for style in found}) == len(found)
+
+
 def test_interval_chart_shows_each_seed_the_mean_and_the_interval() -> None:
     estimate = Estimate((0.1, 0.2, 0.3))
     axes = interval_chart([("ewc", estimate, BLUE), ("joint", Estimate(()), BLUE)], (-100, 100)).axes[0]
@@ -172,6 +178,16 @@ def test_thin_averages_within_tasks_and_leaves_a_gap_between_them() -> None:
 
 def test_thin_keeps_short_runs_whole() -> None:
     assert list(thin(steps([3.0, 2.0, 1.0]), "loss")["loss"].dropna()) == [3.0, 2.0, 1.0]
+
+
+def test_a_task_with_one_row_is_a_point() -> None:
+    def points(frame: pd.DataFrame) -> list[float]:
+        axes = training_curves([frame], "loss", BLUE, (1.0, 3.0)).axes[0]
+        return [x for line in axes.lines if line.get_marker() == "." for x in line.get_xdata()]
+
+    assert points(steps([3.0, 2.0, 1.0], task_length=1)) == [1, 2, 3]
+    assert points(steps([3.0, 2.0, 1.0], task_length=2)) == [3]
+    assert points(steps([3.0, 2.0, 1.0])) == []
 
 
 @pytest.mark.parametrize(("losses", "scale"), [([2.0, 1.0, 0.1], "linear"), ([2.0, 1.0, 0.01], "log")])

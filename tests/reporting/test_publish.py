@@ -59,5 +59,18 @@ def test_one_seed_has_no_tests_and_no_ranks(multirun_folder: Write) -> None:
 def test_cells_that_look_like_markup() -> None:
     sheet = Sheet("a & b", ("Setting", "50%"), (("x_1|{y}", "1 ± 2"),), frozenset({(0, 1)}))
     assert markdown(sheet) == "a & b.\n\n| Setting | 50% |\n| --- | ---: |\n| x_1\\|{y} | **1 ± 2** |\n"
-    assert "x\\_1|\\{y\\} & \\textbf{1 $\\pm$ 2} \\\\" in latex(sheet)
+    assert "x\\_1\\textbar{}\\{y\\} & \\textbf{1 $\\pm$ 2} \\\\" in latex(sheet)
     assert escape("~^\\<") == r"\textasciitilde{}\textasciicircum{}\textbackslash{}$<$"
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("online_ewc, a=[16]", "online_ewc, a=[16]"),
+        ("a='_x_ y'", r"a='\_x\_ y'"),
+        ("*a* <b> `c` $d$", r"\*a\* \<b> \`c\` \$d\$"),
+        ("a\\|b", r"a\\\|b"),
+    ],
+)
+def test_markdown_shows_what_was_typed(cell: str, written: str) -> None:
+    assert f"| {written} |" in markdown(Sheet("t", ("Setting",), ((cell,),)))

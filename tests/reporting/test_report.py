@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 from cl_fisher.error import InputError
+from cl_fisher.reporting.aggregate import group_runs
+from cl_fisher.reporting.gallery import Gallery
+from cl_fisher.reporting.read import read_source
 from cl_fisher.reporting.report import write_report
 from tests.reporting.conftest import write_continual
 
@@ -150,6 +153,14 @@ def test_one_seed_has_no_interval_and_the_report_says_so(multirun_folder: Write)
     report = page(multirun_folder([("finetune", 0), ("ewc", 0)]))
     assert report.row("finetune")[1] == "59.20"
     assert "finetune: one seed, so there is no interval" in report.text
+
+
+@pytest.mark.parametrize(("seeds", "noted"), [((0, 1, 2), False), ((0, 1), True), ((1, 2, 3), True)])
+def test_means_over_different_seeds_are_pointed_out(
+    multirun_folder: Write, seeds: tuple[int, ...], noted: bool
+) -> None:
+    cells = [("ewc", seed) for seed in (0, 1, 2)] + [("finetune", seed) for seed in seeds]
+    assert ("Not all means are over the same seeds" in page(multirun_folder(cells)).text) is noted
 
 
 def test_a_multirun_of_which_nothing_finished(multirun_folder: Write) -> None:
@@ -357,6 +368,47 @@ def test_the_curve_over_a_number_is_in_the_report(multirun_folder: Write) -> Non
     assert "Average accuracy (%) against strategy.strength" in report.text
     assert (folder / "plots" / "sweep_strategy.strength.png").exists()
     assert "against strategy" not in page(multirun_folder(name="other")).text
+
+
+def test_a_strategy_has_the_same_colour_in_the_curve_as_elsewhere(multirun_folder: Write) -> None:
+    folder = multirun_folder([("joint", 0), ("ewc", 0)] * 3)
+    listed = json.loads((folder / "multirun.json").read_text())
+    for i, cell in enumerate(listed["cells"]):
+        cell["overrides"].append(f"strategy.strength={[1, 100, 10000][i // 2]}")
+    (folder / "multirun.json").write_text(json.dumps(listed))
+    gallery = Gallery(folder / "plots", group_runs(read_source(folder).runs))
+    assert [(name, style.name) for name, style in gallery.sweep()["legend"]] == [("joint", "green"), ("ewc", "blue")]
+    assert [style.name for style in gallery.styles[:2]] == ["green", "blue"]
+
+
+def test_of_several_estimates_within_a_task_the_last_is_shown_and_the_report_says_so(run_folder: Write) -> None:
+    folder = run_folder()
+    assert "several estimates within a task" not in page(folder).text
+    with (folder / "config.yaml").open("a") as file:
+        file.write("consolidate_every: 5\n")
+    assert "several estimates within a task, its last is shown; fisher.csv has all" in page(folder).text
+
+
+@pytest.mark.parametrize(
+    ("n", "title"),
+    [(2, "ewc, strategy.strength=0 and ewc, strategy.strength=1 on"), (3, "3 settings on")],
+)
+def test_the_title_names_settings_that_are_few(multirun_folder: Write, n: int, title: str) -> None:
+    folder = multirun_folder([("ewc", 0)] * n)
+    listed = json.loads((folder / "multirun.json").read_text())
+    for i, cell in enumerate(listed["cells"]):
+        cell["overrides"].append(f"strategy.strength={i}")
+    (folder / "multirun.json").write_text(json.dumps(listed))
+    assert f"<h1>{title} permuted digits</h1>" in page(folder).source
+
+
+def test_costs_of_which_half_a_row_is_there(run_folder: Write) -> None:
+    folder = run_folder(status="running")
+    table = (folder / "costs.csv").read_text().splitlines()
+    (folder / "costs.csv").write_text("\n".join([*table[:2], "2,2.0,0.3"]))
+    report = page(folder)
+    assert ["2", "2.00", "0.30", "–", "–", "–", "–"] in report.rows  # noqa: RUF001
+    assert "nan" not in report.text
 
 
 def test_costs_by_task(multirun_folder: Write, run_folder: Write) -> None:

@@ -38,9 +38,9 @@ def last_screen(text: str) -> str:
 
 def test_plain_lines(events):
     assert show(events).splitlines() == [
-        "task 1/2  loss 1.25  acc 0.9  avg 0.9  0 s",
-        "task 2/2  loss 0.5  acc 0.7  avg 0.75  forgetting 0.1  0 s",
-        "finished in 0 s  avg 0.75  forgetting 0.1",
+        "task 1/2  loss 1.25  acc 90.0 %  avg 90.0 %  0 s",
+        "task 2/2  loss 0.5  acc 70.0 %  avg 75.0 %  forgetting 10.0 %  0 s",
+        "finished in 0 s  avg 75.0 %  forgetting 10.0 %",
     ]
 
 
@@ -63,7 +63,7 @@ def test_quiet(events, failed, live):
 @pytest.mark.parametrize("live", [False, True])
 def test_a_cell_leaves_one_line(events, live):
     text = show(events, cell="2/9 tags=[a,b] seed=0", live=live)
-    assert last_screen(text) == "2/9 tags=[a,b] seed=0  finished in 0 s  avg 0.75  forgetting 0.1"
+    assert last_screen(text) == "2/9 tags=[a,b] seed=0  finished in 0 s  avg 75.0 %  forgetting 10.0 %"
 
 
 @pytest.mark.parametrize(("status", "line"), [("failed", "failed: [x] no"), ("interrupted", "interrupted in 0 s")])
@@ -82,7 +82,7 @@ def test_live_display(events, monkeypatch):
     monkeypatch.setattr(terminal, "REFRESH_SECONDS", -1.0)
     text = show(events[:11], live=True)
     screen = last_screen(text)
-    assert re.search(r"tasks .* 1/2 .* avg 0\.9", screen)
+    assert re.search(r"tasks .* 1/2 .* avg 90\.0 %", screen)
     assert re.search(r"task 2/2 .* 1/2 .* epoch 1  loss 0\.75  penalty 0\.25", screen)
     assert "evaluating" in text
     assert len(screen.splitlines()) == 2
@@ -100,7 +100,7 @@ def test_what_others_print_stays_readable(events):
     print("a warning", file=sys.stderr)
     for event in events[4:]:
         listener.handle(event)
-    assert last_screen(out.getvalue()) == "a warning\nfinished in 0 s  avg 0.75  forgetting 0.1"
+    assert last_screen(out.getvalue()) == "a warning\nfinished in 0 s  avg 75.0 %  forgetting 10.0 %"
 
 
 def test_steps_draw_four_times_a_second_at_most(events, monkeypatch):
@@ -121,4 +121,4 @@ def test_steps_draw_four_times_a_second_at_most(events, monkeypatch):
 def test_joint_training_has_no_accuracy_of_its_task():
     joint = [RunStarted(5, 1, {}, {}), Evaluated(5, 9, "test", (0.9,) * 5, (1,) * 5)]
     text = show([*joint, TaskEnded(1, 9, {"avg_accuracy": 0.9})])
-    assert text.startswith("task 1/1  avg 0.9  ")
+    assert text.startswith("task 1/1  avg 90.0 %  ")
