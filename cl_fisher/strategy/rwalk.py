@@ -1,7 +1,7 @@
 """Riemannian walk: a running Fisher, and what each weight did for the loss per distance in its metric."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class RWalk(Strategy):
         damping: the paper's epsilon, in units of the divergence (nats, if g were of single examples).
         step: as in `EWC`.
     """
+
+    reads_gradient: ClassVar[bool] = True
 
     @checked
     def __init__(
