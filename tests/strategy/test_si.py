@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
 from cl_fisher.error import RunError
 from cl_fisher.strategy.compose import Compose
 from cl_fisher.strategy.ewc import EWC
 from cl_fisher.strategy.finetune import Finetune
 from cl_fisher.strategy.path import Path
+from cl_fisher.strategy.rwalk import RWalk
 from cl_fisher.strategy.si import SI
 from tests.strategy.lockstep import OPTIMIZERS, assert_same_weights, batches, heads_at, network, task_loss, train
 from tests.strategy.naive import Naive
@@ -153,6 +155,22 @@ def test_in_a_composition_it_sees_the_gradient_of_the_task_only(order):
 def test_without_a_step_there_is_nothing_to_consolidate():
     with pytest.raises(RunError, match="add_gradient"):
         SI(network()).consolidate([])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model.__setitem__(2, nn.Identity()), "2.weight has gone since a step"),
+        (lambda model: model.__setitem__(2, nn.Linear(6, 8).double()), "2.weight has another shape since a step"),
+    ],
+)
+@pytest.mark.parametrize("strategy", [SI, RWalk])
+def test_a_model_that_changes_before_it_is_consolidated_is_one_line(strategy, change, message):
+    changed = strategy(network())
+    changed.add_gradient()
+    change(changed.model)
+    with pytest.raises(RunError, match=message):
+        changed.consolidate([])
 
 
 def test_sixteen_bits_accumulate_in_thirty_two():
