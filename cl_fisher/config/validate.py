@@ -194,14 +194,20 @@ def _check_sequence(values: Node) -> None:
 
 
 def _check_scenario(values: Node) -> None:
-    """A strategy that needs to be told the task, where it is not; `SCENARIOS` and `WHY` stand in its source file."""
-    name = values["scenario"]["name"]
+    """What a strategy cannot do; `SCENARIOS` and `WHY`, and `OLD_ROWS`, stand in its source file."""
+    name, rows = values["scenario"]["name"], values["scenario"].get("old_rows")
     strategy = values["strategy"]
     for target in [strategy["_target_"], *(part.get("_target_", "") for part in strategy.get("parts", {}).values())]:
         possible = constant(str(target), "SCENARIOS")
         if isinstance(possible, tuple) and name not in possible:
             kind, why = str(target).rpartition(".")[2], constant(str(target), "WHY")
             raise InputError(f"scenario={name} is not possible with {kind}: {why}; it can be {', '.join(possible)}")
+        possible = constant(str(target), "OLD_ROWS")
+        if isinstance(possible, tuple) and rows not in possible:
+            raise InputError(
+                f"scenario.old_rows={rows} is not possible with {str(target).rpartition('.')[2]}, which itself "
+                f"holds the rows of earlier tasks where they are; it can be {', '.join(possible)}"
+            )
 
 
 def _check_data_dir(path: Path) -> None:
