@@ -31,9 +31,7 @@ class Bound:
     whole: bool = False
 
     def check(self, name: str, value: Any) -> None:
-        """Raise `InputError` naming `name` unless `value` is a number within the bound; None always passes."""
-        if value is None:
-            return
+        """Raise `InputError` naming `name` unless `value` is a number within the bound."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             raise InputError(f"{name}={value}: {'a whole number' if self.whole else 'a number'} is wanted, {self}")
         if not math.isfinite(value):
@@ -97,5 +95,5 @@ def _check(annotation: Any, name: str, value: Any) -> None:
         for element in value if isinstance(value, (list, tuple)) else ():
             _check(inner[0], name, element)
     elif get_origin(annotation) in (Union, UnionType):
-        for choice in inner:
+        for choice in inner if value is not None else ():
             _check(choice, name, value)

@@ -43,7 +43,8 @@ def test_within(good):
 @pytest.mark.parametrize(
     "bad",
     [
-        {"a": -1}, {"a": float("nan")}, {"a": float("inf")}, {"a": "1"}, {"a": True}, {"b": 0}, {"b": 1.5}, {"c": 1.0},
+        {"a": -1}, {"a": float("nan")}, {"a": float("inf")}, {"a": "1"}, {"a": True}, {"a": None}, {"b": 0}, {"b": 1.5},
+        {"c": 1.0},
         {"d": [1, 0]}, {"d": ["a"]}, {"e": 0}, {"f": 1.01}, {"g": -1},
     ],
     ids=str,

@@ -194,18 +194,25 @@ def _check_sequence(values: Node) -> None:
 
 
 def _check_scenario(values: Node) -> None:
-    """A strategy that needs to be told the task or where it ends; `SCENARIOS`, `WHY`, `TASK_ENDS` are in its source."""
-    name = values["scenario"]["name"]
+    """What a strategy cannot do: `SCENARIOS` and `WHY`, `TASK_ENDS` and `OLD_ROWS` stand in its source file."""
+    name, rows = values["scenario"]["name"], values["scenario"].get("old_rows")
     strategy = values["strategy"]
     for target in [strategy["_target_"], *(part.get("_target_", "") for part in strategy.get("parts", {}).values())]:
+        kind = str(target).rpartition(".")[2]
         possible = constant(str(target), "SCENARIOS")
         if isinstance(possible, tuple) and name not in possible:
-            kind, why = str(target).rpartition(".")[2], constant(str(target), "WHY")
+            why = constant(str(target), "WHY")
             raise InputError(f"scenario={name} is not possible with {kind}: {why}; it can be {', '.join(possible)}")
         needs_ends = constant(str(target), "TASK_ENDS")
         if values["consolidate_every"] is not None and needs_ends is not None:
-            kind, every = str(target).rpartition(".")[2], values["consolidate_every"]
+            every = values["consolidate_every"]
             raise InputError(f"consolidate_every={every} is not possible with {kind}: {needs_ends}")
+        possible = constant(str(target), "OLD_ROWS")
+        if isinstance(possible, tuple) and rows not in possible:
+            raise InputError(
+                f"scenario.old_rows={rows} is not possible with {kind}, which itself "
+                f"holds the rows of earlier tasks where they are; it can be {', '.join(possible)}"
+            )
 
 
 def _check_data_dir(path: Path) -> None:

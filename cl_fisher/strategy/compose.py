@@ -18,6 +18,8 @@ from cl_fisher.strategy.strategy import Strategy
 class Compose(Strategy):
     """Every hook is that of each part in turn; a batch, a loss and training data pass through all of them.
 
+    A part that looks at the gradient of the loss (`reads_gradient`: SI, RWalk) adds its own first, wherever it stands.
+
     Args:
         model: the network.
         parts: by name, what makes a strategy from the model (a class, or a `functools.partial` of one).
@@ -25,7 +27,8 @@ class Compose(Strategy):
             turn the parts off, whose own strengths do.
 
     Raises:
-        InputError: there is no part, or more than one wants to choose what is trained on or how to predict.
+        InputError: there is no part, or more than one wants to choose what is trained on or how to predict, or must see
+            the gradient first.
     """
 
     @checked
@@ -36,14 +39,16 @@ class Compose(Strategy):
         if not parts:
             raise InputError("strategy.parts is empty: a composition needs at least one strategy")
         self.parts = {name: make(model=model) for name, make in parts.items()}
-        for hook in ("serving", "trains_on", "starts_anew"):
+        claims = {hook: f"decide over {hook}" for hook in ("serving", "trains_on", "starts_anew")}
+        for hook, claim in (claims | {"reads_gradient": "must see the gradient first"}).items():
             own = [
                 name for name, part in self.parts.items() if getattr(type(part), hook) is not getattr(Strategy, hook)
             ]
             if len(own) > 1:
-                raise InputError(f"strategy.parts: {' and '.join(own)} do not go together, both decide over {hook}")
+                raise InputError(f"strategy.parts: {' and '.join(own)} do not go together, both {claim}")
         self._server = next((p for p in self.parts.values() if type(p).serving is not Strategy.serving), None)
         self.trains_on = next((p.trains_on for p in self.parts.values() if p.trains_on != "task"), "task")  # type: ignore[misc]
+        self.reads_gradient = any(p.reads_gradient for p in self.parts.values())  # type: ignore[misc]
         self.starts_anew = any(p.starts_anew for p in self.parts.values())  # type: ignore[misc]
         self.step = "gradient" if all(p.step == "gradient" for p in self.parts.values()) else "proximal"
 
@@ -71,9 +76,9 @@ class Compose(Strategy):
         return loss
 
     def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
-        """All of them."""
+        """All of them, one that looks at the gradient before the others."""
         wanted = None if parameters is None else list(parameters)
-        for part in self.parts.values():
+        for part in sorted(self.parts.values(), key=lambda part: not part.reads_gradient):
             part.add_gradient(wanted)
 
     def after_step(self, optimizer: Optimizer) -> None:

@@ -11,6 +11,9 @@ from cl_fisher.error import InputError
 from cl_fisher.fisher import FisherMatrix
 from cl_fisher.strategy.strategy import Strategy
 
+_OTHERS = ("begin_task", "training_data", "mix", "loss", "add_gradient", "after_step", "serving")
+"""Hooks that NCL does not call for its prior."""
+
 
 class NCL(Strategy):
     """Gradient descent on loss + penalty in the metric of the penalty: g <- (I + strength/damping P)^-1 g.
@@ -26,12 +29,13 @@ class NCL(Strategy):
 
     Args:
         model: the network.
-        prior: makes a strategy with a quadratic penalty from the model, such as a `functools.partial` of `OnlineEWC`.
+        prior: makes a strategy with a quadratic penalty from the model, such as a `functools.partial` of `OnlineEWC`,
+            `EWC` or `MAS`; one that consolidates and does nothing else.
         strength: lambda, of the penalty (instead of the prior's own) and in the metric.
         damping: the value of strength P from which on a direction is avoided.
 
     Raises:
-        InputError: the prior's penalty is not a gradient.
+        InputError: the prior's penalty is not a gradient, or it is not all that the prior does.
     """
 
     @checked
@@ -47,6 +51,14 @@ class NCL(Strategy):
         self.prior = prior(model=model)
         if self.prior.step != "gradient":
             raise InputError("strategy.prior.step=proximal is not possible in ncl, whose steps need the gradient")
+        kind = type(self.prior)
+        if kind.consolidate is Strategy.consolidate or any(
+            getattr(kind, h) is not getattr(Strategy, h) for h in _OTHERS
+        ):
+            raise InputError(
+                f"strategy.prior={kind.__name__} is not possible in ncl, which asks of it a quadratic penalty at each "
+                "task's end and nothing during it: such as OnlineEWC, EWC or MAS"
+            )
         self.quadratic = self.prior.quadratic
 
     @torch.no_grad()

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_fisher.error import RunError
+
 Tensors = dict[str, Tensor]
 """By the name of a parameter, of its shape, in 32 bits at least."""
 
@@ -49,14 +51,19 @@ class Path:
         """By how much each weight lowered the loss since the first step, and how far it went; then begin anew."""
         weights = dict(model.named_parameters())
         for name in list(self._weights):
-            self._book(name, weights[name])
+            self._book(name, weights.get(name))
         change = {name: _precise(weights[name]) - s.to(weights[name]) for name, s in self._start.items()}
         gain, self._gain, self._start = self._gain, {}, {}
         return gain, change
 
-    def _book(self, name: str, p: nn.Parameter) -> None:
+    def _book(self, name: str, p: nn.Parameter | None) -> None:
         if name not in self._weights:
             return
+        if p is None or p.shape != self._weights[name].shape:
+            raise RunError(
+                f"parameter {name} has {'gone' if p is None else 'another shape'} since a step of this task: "
+                "consolidate before the model changes"
+            )
         step = _precise(p) - self._weights.pop(name).to(p)
         gain = self._gain[name].to(step) if name in self._gain else torch.zeros_like(step)
         self._gain[name] = torch.addcmul(gain, self._gradient.pop(name).to(step), step, value=-1)

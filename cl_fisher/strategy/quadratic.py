@@ -171,16 +171,10 @@ class QuadraticPenalty:
         assert self.precision is not None
         if gone := [name for name in self.centre if name not in weights]:
             raise RunError(f"the model no longer has the parameter {gone[0]}, which a penalty was consolidated for")
-        for name, c in self.centre.items():
-            if weights[name].dim() != c.dim() or any(n < m for n, m in zip(weights[name].shape, c.shape, strict=True)):
-                raise RunError(
-                    f"parameter {name} has shape {tuple(weights[name].shape)}, but a penalty was consolidated for "
-                    f"{tuple(c.shape)}: it may grow, not shrink"
-                )
-        self.precision = self.precision.to(weights).grown(weights)
-        self.centre = {name: _grown(self.centre.get(name), w.clone()) for name, w in weights.items()}
+        centre = {name: grown(name, self.centre.get(name), w.clone()) for name, w in weights.items()}
+        self.precision, self.centre = self.precision.to(weights).grown(weights), centre
         if self.linear:
-            self.linear = {name: _grown(self.linear.get(name), torch.zeros_like(w)) for name, w in weights.items()}
+            self.linear = {name: grown(name, self.linear.get(name), torch.zeros_like(w)) for name, w in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Precision, centre, constant and count."""
@@ -208,8 +202,14 @@ class QuadraticPenalty:
         self._alive = None
 
 
-def _grown(old: Tensor | None, new: Tensor) -> Tensor:
-    """`new`, with what was known in its first rows."""
-    if old is not None:
-        new[tuple(slice(n) for n in old.shape)] = old.to(new)
+def grown(name: str, old: Tensor | None, new: Tensor) -> Tensor:
+    """`new`, with what was known of this parameter in its first rows; RunError where it has shrunk."""
+    if old is None:
+        return new
+    if new.dim() != old.dim() or any(n < m for n, m in zip(new.shape, old.shape, strict=True)):
+        raise RunError(
+            f"parameter {name} has shape {tuple(new.shape)}, but a penalty was consolidated for {tuple(old.shape)}: it "
+            "may grow, not shrink"
+        )
+    new[tuple(slice(n) for n in old.shape)] = old.to(new)
     return new

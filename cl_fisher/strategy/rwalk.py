@@ -1,7 +1,7 @@
 """Riemannian walk: a running Fisher, and what each weight did for the loss per distance in its metric."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from cl_fisher.bounds import Count, NonNegative, Positive, UnitInterval, checked
 from cl_fisher.error import RunError
 from cl_fisher.fisher.structure.diagonal import Diagonal
 from cl_fisher.strategy.path import Path, Tensors
+from cl_fisher.strategy.quadratic import grown
 from cl_fisher.strategy.strategy import Step, Strategy
 
 
@@ -41,6 +42,8 @@ class RWalk(Strategy):
         step: as in `EWC`.
     """
 
+    reads_gradient: ClassVar[bool] = True
+
     @checked
     def __init__(
         self,
@@ -65,8 +68,7 @@ class RWalk(Strategy):
         if self._steps == self.interval:
             self._close()
         for name, g in self._path.note(self.model, wanted).items():
-            before = self._fisher.get(name)
-            self._fisher[name] = g.square() if before is None else before.to(g).lerp(g.square(), self.alpha)
+            self._fisher[name] = grown(name, self._fisher.get(name), g.square()).lerp(g.square(), self.alpha)
         self._steps += 1
         super().add_gradient(wanted)
 
@@ -86,7 +88,7 @@ class RWalk(Strategy):
         if not self._score:
             raise RunError("RWalk has seen no training step: call add_gradient between backward and the step")
         before = self._score_before
-        averaged = {n: 0.5 * (s + before[n].to(s)) if n in before else s for n, s in self._score.items()}
+        averaged = {n: 0.5 * (s + grown(n, before.get(n), s.clone())) for n, s in self._score.items()}
         self._score_before = before | averaged  # a layer that is frozen by now keeps its score
         self._score = {}
         fisher, score = (_normalised(x) for x in (self._fisher, self._score_before))

@@ -1,7 +1,7 @@
 """Synaptic intelligence: importance is what a weight did for the loss while it was trained."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -22,8 +22,8 @@ class SI(Strategy):
     strength = 2c: van de Ven et al. 2022 have c 10 (task), 5e4 (domain) and 5e3 (class) on Split MNIST.
 
     In a plain loop: `loss.backward(); si.add_gradient(); optimizer.step(); si.after_step(optimizer)`, and
-    `si.consolidate(batches)` after a task, whose batches are not read. Among the parts of a composition it must come
-    before any whose penalty adds to the gradient.
+    `si.consolidate(batches)` after a task, whose batches are not read. In a composition it sees the gradient before the
+    other parts change it, and there can be no second strategy of this kind.
 
     Args:
         model: the network; frozen parameters are left alone.
@@ -31,6 +31,8 @@ class SI(Strategy):
         damping: the paper's xi, in squared units of the weights: bounds the importance of weights that hardly moved.
         step: as in `EWC`.
     """
+
+    reads_gradient: ClassVar[bool] = True
 
     @checked
     def __init__(

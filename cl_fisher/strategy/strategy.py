@@ -33,6 +33,8 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
     """What the stream trains on: each task, all tasks so far, or all tasks at once."""
     starts_anew: ClassVar[bool] = False
     """Whether each task begins with other weights, so that what the optimizer remembers is void."""
+    reads_gradient: ClassVar[bool] = False
+    """Whether `add_gradient` looks at the gradient of the loss, which nothing else must have changed by then."""
 
     def __init__(self, model: nn.Module, strength: float, step: Step = "gradient") -> None:
         check_choice("step", step, Step)

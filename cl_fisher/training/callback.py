@@ -1,6 +1,7 @@
 """EWC inside an existing Lightning project."""
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -42,15 +43,18 @@ class EWCCallback(pl.Callback):
         self.classes = classes
         no_model_yet = nn.Identity()
         self._n_batches = self._stepped = 0
+        self._consolidated = False
         self.ewc = (OnlineEWC if online else EWC)(no_model_yet, strength, **options)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002
         """Bind to the module: on a later fit the same network, or one with parameters of the same names."""
         self.ewc.model = pl_module
+        if stage == "fit":  # a new task begins, unless a checkpoint, which is read next, says otherwise
+            self._n_batches, self._consolidated = 0, False
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-        """A new task begins."""
-        self._n_batches = self._stepped = 0
+        """Take note of where the optimizer stands."""
+        self._stepped = trainer.global_step
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Say at the first batch, not after the whole task, that it cannot be consolidated."""
@@ -78,6 +82,18 @@ class EWCCallback(pl.Callback):
         if not trainer.interrupted:
             batches = self._batches(trainer, pl_module)
             self.ewc.consolidate(batches, classes=self.classes, distributed=trainer.world_size > 1)
+            self._n_batches, self._consolidated = 0, True
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """See to fits in which nothing was left to train, of which Lightning says neither start nor end."""
+        if self._n_batches:  # a checkpoint of the last epoch's end, written before the task was consolidated
+            self.on_train_end(trainer, pl_module)
+        elif not self._consolidated:
+            warnings.warn(
+                "EWCCallback: this fit took no step, so no task was consolidated; a new task needs a new Trainer, and "
+                "no ckpt_path of a fit that has ended",
+                stacklevel=2,
+            )
 
     def _batches(self, trainer: Any, module: Any) -> "Batches":
         """One epoch of what training_step was given, as often as it is asked for; no more than was trained on."""
@@ -89,15 +105,16 @@ class EWCCallback(pl.Callback):
         for batch in itertools.islice(trainer.train_dataloader, int(n)):
             converted = trainer.precision_plugin.convert_input(batch)
             converted = module._on_before_batch_transfer(converted, dataloader_idx=0)
-            yield trainer.strategy.batch_to_device(converted, dataloader_idx=0)
+            yield trainer.strategy.batch_to_device(converted, module.device, dataloader_idx=0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The penalty; Lightning puts it into its checkpoints."""
-        return self.ewc.state_dict()
+        """The penalty, and how far the task is; Lightning puts it into its checkpoints."""
+        return self.ewc.state_dict() | {"n_batches": self._n_batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Undo `state_dict`."""
         self.ewc.load_state_dict(state_dict)
+        self._n_batches = state_dict.get("n_batches", 0)
 
 
 class Batches:

@@ -18,6 +18,8 @@ from cl_fisher.strategy.ewc import EWC
 from cl_fisher.strategy.gdumb import GDumb
 from cl_fisher.strategy.icarl import ICaRL
 from cl_fisher.strategy.joint import Joint
+from cl_fisher.strategy.rwalk import RWalk
+from cl_fisher.strategy.si import SI
 
 HEADS = [range(3)] * 2
 
@@ -78,6 +80,7 @@ def test_the_state_is_that_of_all_parts():
         ({"a": Joint, "b": Cumulative}, "a and b do not go together, both decide over trains_on"),
         ({"a": ICaRL, "b": ER, "c": ICaRL}, "a and c do not go together, both decide over serving"),
         ({"a": GDumb, "b": GDumb}, "a and b do not go together, both decide over starts_anew"),
+        ({"a": SI, "b": EWC, "c": RWalk}, "a and c do not go together, both must see the gradient first"),
     ],
 )
 def test_what_does_not_go_together(parts, message):

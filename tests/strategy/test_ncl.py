@@ -11,7 +11,13 @@ from torch.optim import SGD
 
 from cl_fisher import EWC, OnlineEWC
 from cl_fisher.error import InputError
+from cl_fisher.strategy.er import ER
+from cl_fisher.strategy.finetune import Finetune
+from cl_fisher.strategy.lwf import LwF
+from cl_fisher.strategy.mas import MAS
 from cl_fisher.strategy.ncl import NCL
+from cl_fisher.strategy.rwalk import RWalk
+from cl_fisher.strategy.si import SI
 
 STRUCTURES = ("diagonal", "kronecker", "ekfac", "dense", "low_rank", "block_diagonal", "mixed")
 
@@ -168,8 +174,18 @@ def test_state_survives(tmp_path):
     assert ncl.penalty() == twin.penalty() > 0
 
 
+def test_any_penalty_of_task_ends_is_a_prior():
+    ncl = NCL(network(), MAS, strength=3.0)
+    ncl.consolidate([data(1)])
+    wander(ncl.model, 8)
+    assert ncl.penalty() > 0
+
+
 def test_wrong_options():
     with pytest.raises(InputError, match=r"strategy\.prior\.step=proximal"):
         NCL(network(), partial(OnlineEWC, step="proximal"))
+    for prior in (SI, RWalk, LwF, ER, Finetune, partial(NCL, prior=EWC)):
+        with pytest.raises(InputError, match=r"strategy\.prior=\w+ is not possible in ncl"):
+            NCL(network(), prior)
     with pytest.raises(InputError, match="damping=0"):
         NCL(network(), OnlineEWC, damping=0.0)

@@ -203,6 +203,15 @@ def test_refused_where_the_task_is_not_known(scenario, capsys, tmp_path):
     assert "and which one must be known; it can be task" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "strategy", [["strategy=packnet"], ["strategy=compose", "strategy@strategy.parts.penalty=packnet"]]
+)
+def test_refused_where_the_rows_of_earlier_tasks_were_to_be_free(strategy, capsys, tmp_path):
+    options = ["scenario=task", "benchmark=split", "logger=none", f"output_dir={tmp_path}/x"]
+    assert main(["run", *strategy, *options, "scenario.old_rows=free"]) == 2
+    assert "scenario.old_rows=free is not possible with PackNet" in capsys.readouterr().err
+
+
 def test_a_network_without_a_linear_layer_is_refused():
     with pytest.raises(InputError, match="ends in a linear layer"):
         PackNet(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()))

@@ -89,3 +89,42 @@ def test_what_is_frozen_after_a_task_keeps_its_score():
         pass
     assert torch.equal(rwalk.memory()["score_before"]["0.weight"], score)
     assert float(rwalk.quadratic.precision.diagonal()["0.weight"].max()) > 0
+
+
+def widened(layer):
+    wide = torch.nn.Linear(layer.in_features, layer.out_features + 2).double()
+    with torch.no_grad():
+        wide.weight[:-2], wide.bias[:-2] = layer.weight, layer.bias
+    return wide
+
+
+def test_a_head_that_grows_begins_with_its_first_gradient_and_its_first_score():
+    rwalk = RWalk(network(), strength=3.0, alpha=0.2)
+    for _ in train(rwalk, OPTIMIZERS["sgd"](list(rwalk.model.parameters())), 1):
+        pass
+    fisher, score = (rwalk.memory()[key]["2.weight"] for key in ("fisher", "score_before"))
+    rwalk.model[2] = widened(rwalk.model[2])
+    optimizer = torch.optim.SGD(rwalk.model.parameters(), lr=0.1)
+    rwalk.model(torch.ones(3, 4).double()).square().sum().backward()
+    g = rwalk.model[2].weight.grad.clone()
+    start = rwalk.model[2].weight.detach().clone()
+    rwalk.add_gradient()
+    optimizer.step()
+    found = rwalk.memory()["fisher"]["2.weight"]
+    torch.testing.assert_close(found[:-2], 0.8 * fisher + 0.2 * g[:-2] ** 2)
+    torch.testing.assert_close(found[-2:], g[-2:] ** 2)
+    rwalk.consolidate([])
+    way = rwalk.model[2].weight.detach() - start
+    own = (-g * way).clamp(min=0) / (found * way**2 / 2 + 1e-3)
+    torch.testing.assert_close(rwalk.memory()["score_before"]["2.weight"][-2:], own[-2:])
+    torch.testing.assert_close(rwalk.memory()["score_before"]["2.weight"][:-2], (own[:-2] + score) / 2)
+    assert rwalk.penalty() == 0.0
+
+
+def test_a_head_that_shrinks_is_one_line():
+    rwalk = RWalk(network())
+    for _ in train(rwalk, OPTIMIZERS["sgd"](list(rwalk.model.parameters())), 1):
+        pass
+    rwalk.model[2] = torch.nn.Linear(6, 3).double()
+    with pytest.raises(RunError, match=r"2\.weight has shape \(3, 6\), .* it may grow, not shrink"):
+        rwalk.add_gradient()

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
 from cl_fisher.error import RunError
 from cl_fisher.strategy.compose import Compose
+from cl_fisher.strategy.ewc import EWC
 from cl_fisher.strategy.finetune import Finetune
 from cl_fisher.strategy.path import Path
+from cl_fisher.strategy.rwalk import RWalk
 from cl_fisher.strategy.si import SI
 from tests.strategy.lockstep import OPTIMIZERS, assert_same_weights, batches, heads_at, network, task_loss, train
 from tests.strategy.naive import Naive
@@ -120,22 +123,54 @@ def test_frozen_parameters_are_left_alone():
     assert set(si.quadratic.precision.shapes()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
-def test_first_of_a_composition_it_sees_the_gradient_of_the_task_only():
-    model = network()
-    compose = Compose(model, {"si": lambda model: SI(model, 0.0), "other": lambda model: SI(model, 1e3)})
-    alone = SI(network(), 1e3)
+class WatchedEWC(EWC):
+    """Books what SI should, by a path of its own."""
+
+    def __init__(self, model):
+        super().__init__(model, 50.0)
+        self.path, self.found = Path(), []
+
+    def add_gradient(self, parameters=None):
+        self.path.note(self.model)
+        super().add_gradient(parameters)
+
+    def consolidate(self, batches, classes=None):
+        gain, change = self.path.end(self.model)
+        self.found.append({name: g.clamp(min=0) / (change[name] ** 2 + 0.1) for name, g in gain.items()})
+        super().consolidate(batches, classes)
+
+
+@pytest.mark.parametrize("order", [("si", "ewc"), ("ewc", "si")])
+def test_in_a_composition_it_sees_the_gradient_of_the_task_only(order):
+    make = {"si": lambda model: SI(model, 0.0), "ewc": lambda model: EWC(model, 50.0)}
+    compose, watched = Compose(network(), {name: make[name] for name in order}), WatchedEWC(network())
     for number in (1, 2):
-        for strategy in (compose, alone):
+        for strategy in (compose, watched):
             for _ in train(strategy, OPTIMIZERS["adam"](list(strategy.model.parameters())), number):
                 pass
-    found, wanted = compose.parts["si"].quadratic.precision, alone.quadratic.precision
-    for name, entry in wanted.diagonal().items():
-        assert torch.equal(found.diagonal()[name], entry)
+    for name, entry in compose.parts["si"].quadratic.precision.diagonal().items():
+        torch.testing.assert_close(entry, sum(found[name] for found in watched.found))
 
 
 def test_without_a_step_there_is_nothing_to_consolidate():
     with pytest.raises(RunError, match="add_gradient"):
         SI(network()).consolidate([])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: model.__setitem__(2, nn.Identity()), "2.weight has gone since a step"),
+        (lambda model: model.__setitem__(2, nn.Linear(6, 8).double()), "2.weight has another shape since a step"),
+    ],
+)
+@pytest.mark.parametrize("strategy", [SI, RWalk])
+def test_a_model_that_changes_before_it_is_consolidated_is_one_line(strategy, change, message):
+    changed = strategy(network())
+    changed.add_gradient()
+    change(changed.model)
+    with pytest.raises(RunError, match=message):
+        changed.consolidate([])
 
 
 def test_sixteen_bits_accumulate_in_thirty_two():

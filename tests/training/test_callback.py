@@ -137,6 +137,41 @@ def test_state_travels_in_lightnings_checkpoint(package, tmp_path):
     assert restored.ewc.quadratic.n_tasks == 2
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before the epoch")
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("written", ["step=5", "step=9", "epoch=0", "epoch=2"])
+def test_a_fit_that_goes_on_consolidates_all_that_it_was_trained_on(package, written, tmp_path):
+    """Also from a checkpoint of the last step or the last epoch, with nothing left to train."""
+    pl = importlib.import_module(package)
+    module, callback = project(pl), EWCCallback()
+    fit(pl, module, callback, 0)
+    when = {"step": {"every_n_train_steps": 1}, "epoch": {"every_n_epochs": 1}}[written[:-2]]
+    writer = pl.callbacks.ModelCheckpoint(tmp_path, f"{{{written[:-2]}}}", save_top_k=-1, **when)
+    trainer = pl.Trainer(max_epochs=3, callbacks=[callback, writer], **QUIET | {"enable_checkpointing": True})
+    trainer.fit(module, loader(1))
+    module, restored = project(pl), EWCCallback()
+    read, plain = [], restored.ewc.consolidate
+    restored.ewc.consolidate = lambda batches, **options: plain(read.append(list(batches)) or read[-1], **options)
+    trainer = pl.Trainer(max_epochs=3, callbacks=[restored], **QUIET)
+    trainer.fit(module, loader(1), ckpt_path=tmp_path / f"{written}.ckpt")
+    assert [len(batches) for batches in read] == [3]
+    assert restored.ewc.quadratic.n_tasks == 2
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_fit_without_a_step_is_told(package, tmp_path):
+    pl = importlib.import_module(package)
+    module, callback = project(pl), EWCCallback()
+    trainer = fit(pl, module, callback, 0)
+    trainer.save_checkpoint(tmp_path / "done.ckpt")
+    with pytest.warns(UserWarning, match="took no step, .* a new task needs a new Trainer"):
+        trainer.fit(module, loader(1))
+    with pytest.warns(UserWarning, match="no ckpt_path of a fit that has ended"):
+        pl.Trainer(max_epochs=3, callbacks=[callback], **QUIET).fit(module, loader(1), ckpt_path=tmp_path / "done.ckpt")
+    assert callback.ewc.quadratic.n_tasks == 1
+
+
 def test_penalty_is_logged(tmp_path):
     import lightning.pytorch as pl
     from lightning.pytorch.loggers import CSVLogger
