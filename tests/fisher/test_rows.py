@@ -119,7 +119,7 @@ def test_rows_are_whose_they_are_in_every_batch(name, sizes, structure):
     "name",
     [
         *("mlp", "in-place residual", "grids", "batch norm", "transformer", "transformer stack", "checkpointed"),
-        *("attention, time first", "decoder", "weight norm by hook", "tied transposed", "bilinear"),
+        *("attention, time first", "decoder", "weight norm by hook", "tied transposed"),
     ],
 )
 def test_where_rows_stay_they_are_probed_once(name, monkeypatch):

@@ -53,7 +53,7 @@ class Implicit(FisherMatrix):
         """
         check_damping(damping)
         self._check(vector)
-        v = _flat(vector, self.sizes).to(self._like())
+        v = _flat(vector, self.sizes).detach().to(self._like())
         tolerance = 1e-10 if v.dtype == torch.float64 else 1e-5
         x = lanczos.conjugate_gradients(lambda d: self._product(d).add_(d, alpha=damping), v, tolerance)
         return self._named(x)

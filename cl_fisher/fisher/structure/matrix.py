@@ -138,7 +138,8 @@ class FisherMatrix(ABC):
 
     def largest_eigenvalue(self) -> float:
         """The largest eigenvalue."""
-        return float(self.eigenvalues()[0])
+        values = self.eigenvalues()
+        return float(values[0]) if len(values) else 0.0
 
     @abstractmethod
     def grown(self, like: Parameters) -> Self:

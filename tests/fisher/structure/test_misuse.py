@@ -13,6 +13,8 @@ from cl_fisher.strategy.online_ewc import OnlineEWC
 MATRICES = [name for name in STRUCTURES if name != "identity"]
 BATCHES = [(torch.randn(9, 6, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 4)]
 
+BATCHES_OF_3 = [(BATCHES[0][0], BATCHES[0][1] % 3)]
+
 
 def network():
     torch.manual_seed(0)
@@ -60,6 +62,19 @@ def test_sums_and_multiples(structure):
 def test_a_damping_is_not_negative(structure):
     with pytest.raises(InputError, match="damping=-1"):
         fisher(structure).solve({"weight": torch.ones(4, 6), "bias": torch.ones(4)}, -1.0)
+
+
+@pytest.mark.parametrize("structure", MATRICES)
+def test_what_is_singular_is_not_inverted(structure):
+    """No infinite entries, and no matrix less than F."""
+    torch.manual_seed(0)
+    dead = nn.Sequential(nn.Linear(6, 4), nn.Hardtanh(-1.0, -0.9), nn.Linear(4, 3))
+    dead[0].bias.data.fill_(99.0)
+    matrix, v = estimate_fisher(dead, BATCHES_OF_3, structure=structure), dict(dead.named_parameters())
+    for operation in (matrix.sample, lambda _, damping: matrix.solve(v, damping), lambda _, d: matrix.logdet(d)):
+        for damping, message in ((0.0, "damping"), (-1e-9, "damping=-1e-09 ")):
+            with pytest.raises(InputError, match=message):
+                operation(1, damping)
 
 
 @pytest.mark.parametrize("strategy", [EWC, OnlineEWC])
