@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from cl_fisher.error import InputError
-from cl_fisher.fisher import estimate_fisher
+from cl_fisher.fisher import estimate_fisher, load_fisher
 from cl_fisher.fisher.estimate import STRUCTURES
 from cl_fisher.strategy.ewc import EWC
 from cl_fisher.strategy.online_ewc import OnlineEWC
@@ -59,6 +60,19 @@ def test_sums_and_multiples(structure):
 
 
 @pytest.mark.parametrize("structure", MATRICES)
+@pytest.mark.parametrize("other", [nn.Linear(1, 4), nn.Linear(6, 4, bias=False), nn.Sequential(nn.Linear(6, 4))])
+def test_fishers_of_other_parameters_do_not_add_up(structure, other):
+    """They would be broadcast, or lose the parameters of one."""
+    inputs, targets = BATCHES[0]
+    n_inputs = next(other.parameters()).shape[1]
+    strange = estimate_fisher(other, [(inputs[:, :n_inputs], targets)], structure=structure)
+    ours = fisher(structure)
+    for one, two in ((ours, strange), (strange, ours)):
+        with pytest.raises(InputError, match=r"differ in parameter (0.)?(weight|bias), one of shape|one without it"):
+            one + two
+
+
+@pytest.mark.parametrize("structure", MATRICES)
 def test_a_damping_is_not_negative(structure):
     with pytest.raises(InputError, match="damping=-1"):
         fisher(structure).solve({"weight": torch.ones(4, 6), "bias": torch.ones(4)}, -1.0)
@@ -91,6 +105,16 @@ def test_tasks_of_two_structures_are_not_put_together(strategy):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         fisher().save(tmp_path / "missing" / "fisher.safetensors")
+    with pytest.raises(InputError, match="a folder; the name of a file"):
+        fisher().save(tmp_path)
+
+
+def test_a_file_of_another_version(tmp_path):
+    save_file(
+        {"a": torch.ones(1)}, tmp_path / "f", {"cl_fisher": '{"kind": "new", "names": [], "info": {}, "form": {}}'}
+    )
+    with pytest.raises(InputError, match="kept as new"):
+        load_fisher(tmp_path / "f")
 
 
 def test_implicit_is_estimated_in_inference_mode_and_with_errors_beside_it():
