@@ -29,6 +29,7 @@ from cl_fisher.fisher.plain import plain
 from cl_fisher.fisher.precision import LEAST_GROUPS
 from cl_fisher.fisher.processes import Processes
 from cl_fisher.fisher.progress import Bar, Progress
+from cl_fisher.fisher.signature import check_model
 from cl_fisher.fisher.stream import Stream
 from cl_fisher.fisher.structure.block_diagonal import BlockDiagonalStructure
 from cl_fisher.fisher.structure.dense import DenseStructure
@@ -122,12 +123,13 @@ def estimate_fisher(
         A Fisher matrix, with `info` about its making.
 
     Raises:
-        InputError: no examples, unknown names, targets that do not fit the outputs or are not active,
-            an estimator and a structure that do not go together, a Fisher that is not finite.
+        InputError: a model that needs more than one argument, no examples, unknown names, targets that do not fit the
+            outputs or are not active, an estimator and a structure that do not fit, a Fisher that is not finite.
     """
     likelihood_, estimator_, structure_ = chosen(likelihood, estimator, structure, sampling, samples)
     if (standard_error or until is not None) and (distributed or sampling == "importance"):
         raise InputError(_UNWATCHED)
+    check_model(model)
     processes = Processes(distributed)
     with undisturbed(model), plain():
         given, model = model, precise(model)

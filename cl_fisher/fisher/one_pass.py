@@ -148,11 +148,19 @@ class Pass:
         for accumulator in self._accumulators:
             accumulator.add_gradients({name: g[None, None] for name, g in zip(names, gradients, strict=True)})
 
+    def _bytes_of_one(self, few: Batch) -> float:
+        """Of one example; where they cannot be seen, as many as let a few examples pass at a time."""
+        try:
+            return _kept_bytes(self._question.model, few) / len(few)
+        except RuntimeError as error:
+            if "saved tensor hooks" not in str(error):  # which derivatives by torch.func, inside a model, do not take
+                raise
+            return self._question.budget / 4 / _FIRST
+
     def _largest_piece(self, batch: Batch) -> int:
         """So many examples that what a forward pass keeps for the backward pass fits the budget."""
         if self._bytes_per_example is None:
-            few = batch.part(slice(0, 4))
-            self._bytes_per_example = _kept_bytes(self._question.model, few) / len(few)
+            self._bytes_per_example = self._bytes_of_one(batch.part(slice(0, 4)))
         return max(1, int(self._question.budget / 4 / max(1.0, self._bytes_per_example)))
 
 

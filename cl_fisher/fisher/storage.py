@@ -52,6 +52,8 @@ def restored(
     kind: str, tensors: Mapping[str, Tensor], info: Mapping[str, Any], form: Mapping[str, Any]
 ) -> FisherMatrix:
     """The matrix that gave these tensors and this form."""
+    if kind not in MATRICES:
+        raise InputError(f"a Fisher kept as {kind}, of which this version of cl_fisher knows nothing")
     if kind != DirectSum.kind:
         return MATRICES[kind].from_tensors(tensors, info, form)
     blocks = [

@@ -19,6 +19,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """
     modes = {module: module.training for module in model.modules()}
     buffers = {buffer: buffer.clone() for buffer in model.buffers()}
+    named = {module: dict(module._buffers) for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     forked = [device.index or 0] if device.type == "cuda" else []
     try:
@@ -34,6 +35,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+        for module, own in named.items():
+            if any(module._buffers.get(name) is not buffer for name, buffer in own.items()):
+                module._buffers.update(own)
         with torch.no_grad():
             for buffer, before in buffers.items():
                 if not torch.equal(buffer, before):

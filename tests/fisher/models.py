@@ -754,6 +754,16 @@ def inner_gradient():
     return Model(forward, layer=nn.Linear(6, 5), energy=nn.Linear(5, 1), out=nn.Linear(6, 4))
 
 
+def jacobian():
+    """The same by torch.func, example by example."""
+
+    def forward(m, x):
+        slope = torch.func.vmap(torch.func.grad(lambda row: torch.sin(m.layer(row)).sum()))
+        return slope(x) @ m.out
+
+    return Model(forward, layer=nn.Linear(6, 5), out=weight(6, 4))
+
+
 def fourier():
     return Model(lambda m, x: m.out(torch.fft.fft(m.layer(x)).abs()), layer=nn.Linear(6, 5), out=nn.Linear(5, 4))
 
@@ -847,6 +857,7 @@ VECTORS = {
     "checkpointed": checkpointed,
     "custom function": custom_function,
     "inner gradient": inner_gradient,
+    "jacobian": jacobian,
     "fourier": fourier,
     "bilinear": bilinear,
     "scripted": lambda: torch.jit.script(mlp()),

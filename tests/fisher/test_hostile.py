@@ -1,5 +1,6 @@
 """Awkward models, each against brute force in float64, in any batches, and left as they were."""
 
+import contextlib
 import copy
 import warnings
 
@@ -125,6 +126,29 @@ def test_no_trace_of_an_estimate_that_fails(name):
     assert_same_state(before, state(model))
 
 
+class Moving(nn.Linear):
+    """Puts another tensor in its buffer's place at every call; `used`: and computes with it."""
+
+    def __init__(self, used):
+        super().__init__(6, 4)
+        self.used = used
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        self.mean = self.mean / 2 + x.detach().mean(0) / 2
+        return super().forward(x - self.mean if self.used else x)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_buffer_that_is_another_tensor_afterwards_is_put_back(used):
+    torch.manual_seed(0)
+    model, batch = Moving(used), (torch.randn(8, 6), torch.zeros(8, dtype=torch.long))
+    before = state(model)
+    with pytest.raises(InputError, match="changes a buffer") if used else contextlib.nullcontext():
+        estimate_fisher(model, [batch])
+    assert_same_state(before, state(model))
+
+
 @pytest.mark.filterwarnings("ignore:Fisher example by example")
 def test_sparse_gradients_are_the_dense_ones():
     found = []
@@ -160,6 +184,8 @@ def test_lora_adapters_of_peft():
             "depend on the other examples",
         ),
         (lambda: nn.LazyLinear(4), "no shape yet"),
+        (lambda: nn.Bilinear(6, 6, 4), "one argument.*forward.*input1.*input2.*wrap it"),
+        (lambda: torch.sin, "must be a torch.nn.Module, not builtin"),
         (
             lambda: Model(
                 lambda m, x: m.out(checkpoint(m.block, x.requires_grad_(), use_reentrant=True)),
@@ -169,7 +195,7 @@ def test_lora_adapters_of_peft():
             "use_reentrant=False",
         ),
     ],
-    ids=["random", "mixing", "lazy", "hidden"],
+    ids=["random", "mixing", "lazy", "two arguments", "function", "hidden"],
 )
 def test_models_without_a_fisher_are_refused(model, message):
     torch.manual_seed(0)

@@ -39,6 +39,23 @@ def by_list(h, i):
     return torch.stack([h[int(k)] for k in i.argsort()])
 
 
+def permutation(i):
+    return functional.one_hot(i.argsort()).double()
+
+
+def by_products(h, i):
+    return (permutation(i)[:, :, None] * h).sum(1)
+
+
+def by_columns(h, i):
+    columns = h.mT.unbind(1)
+    return torch.stack([columns[int(k)] for k in i.argsort()], 1).mT
+
+
+def by_pooling(h, i):
+    return functional.avg_pool1d(h.mT[None] * permutation(i)[:, None], len(i)).squeeze(-1) * len(i)
+
+
 class Placed(torch.autograd.Function):
     """What torch knows nothing of."""
 
@@ -60,6 +77,12 @@ MODELS = {
     "gather": lambda: moved(lambda x, i: x[i], lambda h, i: h.gather(0, i.argsort()[:, None].expand_as(h))),
     "embedding": lambda: moved(lambda x, i: x[i], lambda h, i: functional.embedding(i.argsort(), h)),
     "matrix": lambda: moved(lambda x, i: x[i], by_matrix),
+    "product from the right": lambda: moved(lambda x, i: x[i], lambda h, i: (h.mT @ permutation(i).mT).mT),
+    "products and a sum": lambda: moved(lambda x, i: x[i], by_products),
+    "kernel": lambda: moved(lambda x, i: x[i], lambda h, i: functional.conv1d(h[None], permutation(i)[..., None])[0]),
+    "columns": lambda: moved(lambda x, i: x[i], by_columns),
+    "slices": lambda: moved(lambda x, i: x[i], lambda h, i: torch.cat([h.mT[:, k : k + 1] for k in i.argsort()], 1).mT),
+    "pooling": lambda: moved(lambda x, i: x[i], by_pooling),
     "list": lambda: moved(lambda x, i: x[i], by_list),
     "own function": lambda: moved(lambda x, i: x[i], lambda h, i: Placed.apply(h, i)),
     "roll": lambda: layers(
@@ -92,7 +115,13 @@ def test_rows_are_whose_they_are_in_every_batch(name, sizes, structure):
     torch.testing.assert_close(found, truth if structure == "dense" else truth.diagonal().diag(), rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", ["mlp", "in-place residual", "grids", "batch norm", "transformer", "checkpointed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mlp", "in-place residual", "grids", "batch norm", "transformer", "transformer stack", "checkpointed"),
+        *("attention, time first", "decoder", "weight norm by hook", "tied transposed"),
+    ],
+)
 def test_where_rows_stay_they_are_probed_once(name, monkeypatch):
     """More would cost a pass for every batch."""
     model, inputs, targets = models.make(name)

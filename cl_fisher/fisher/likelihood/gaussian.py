@@ -1,5 +1,7 @@
 """Real targets: regression."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ _SMALLEST = 2.0**-54  # half a step of the uniform numbers, which begin at 0, wh
 
 class Gaussian(Likelihood):
     """Targets are normal about the outputs, independent, with one known variance; of the outputs' shape.
+
+    For a single output the targets' last dimension may be missing.
 
     -log p = |outputs - targets|^2 / (2 variance) + constant: half of the squared error, summed over outputs, is
     variance 1. The Fisher information of the outputs is I / variance, whatever the targets; a column for each output.
@@ -58,6 +62,16 @@ class Gaussian(Likelihood):
     def column_norms(self, outputs: Tensor) -> Tensor:
         """All alike."""
         return independent.norms(self._root(outputs))
+
+    def check(self, outputs: Tensor, targets: Tensor) -> None:
+        """Targets of the outputs' shape, or without the last dimension if that is 1."""
+        alone = outputs.shape[-1] == 1 and targets.shape == outputs.shape[:-1]
+        super().check(outputs, targets[..., None] if alone else targets)
+
+    def select(self, outputs: Tensor, targets: Tensor, classes: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+        """As for any likelihood, with targets of the outputs' shape."""
+        self.check(outputs, targets)
+        return super().select(outputs, targets.reshape(outputs.shape), classes)
 
     def _root(self, outputs: Tensor) -> Tensor:
         return torch.full_like(outputs, self.variance**-0.5)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from cl_fisher.bounds import Count, checked
 from cl_fisher.error import InputError
 from cl_fisher.fisher.structure.coordinates import Coordinates
-from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters
+from cl_fisher.fisher.structure.spectrum import damped
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.wide import wide
 
@@ -49,9 +50,8 @@ class Dense(FisherMatrix):
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(F + damping I)^-1 v, in the eigenbasis."""
-        check_damping(damping)
         values, vectors = self._decomposition
-        solved = vectors @ ((vectors.T @ wide(self.coordinates.flat(vector))) / (values + damping))
+        solved = vectors @ ((vectors.T @ wide(self.coordinates.flat(vector))) / damped(values, damping))
         return self.coordinates.named(solved.to(self.matrix))
 
     def diagonal(self) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ class Dense(FisherMatrix):
 
     def logdet(self, damping: float) -> float:
         """Sum of log(eigenvalue + damping)."""
-        return (self._decomposition[0] + damping).log().sum().item()
+        return damped(self._decomposition[0], damping).log().sum().item()
 
     def eigenvalues(self) -> Tensor:
         """In float64."""
@@ -79,7 +79,7 @@ class Dense(FisherMatrix):
         values, vectors = self._decomposition
         generator = torch.Generator().manual_seed(seed)
         normal = torch.randn(n, len(values), generator=generator, dtype=torch.float64).to(values.device)
-        return self.coordinates.named(((normal * (values + damping).rsqrt()) @ vectors.T).to(self.matrix))
+        return self.coordinates.named(((normal * damped(values, damping).rsqrt()) @ vectors.T).to(self.matrix))
 
     def shapes(self) -> dict[str, torch.Size]:
         """Of all parameters."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cl_fisher.fisher.rule.rule import LayerUse
-from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping, entry
+from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, entry
+from cl_fisher.fisher.structure.spectrum import damped
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.wide import wide
 
@@ -44,8 +45,7 @@ class Diagonal(FisherMatrix):
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """V / (F + damping)."""
-        check_damping(damping)
-        return {name: entry(vector, name, f.shape) / (f + damping) for name, f in self.entries.items()}
+        return {name: entry(vector, name, f.shape) / damped(f, damping) for name, f in self.entries.items()}
 
     def diagonal(self) -> dict[str, Tensor]:
         """The entries."""
@@ -61,7 +61,7 @@ class Diagonal(FisherMatrix):
 
     def logdet(self, damping: float) -> float:
         """Sum of log(entry + damping)."""
-        return math.fsum((wide(f) + damping).log().sum().item() for f in self.entries.values())
+        return math.fsum(damped(wide(f), damping).log().sum().item() for f in self.entries.values())
 
     def eigenvalues(self) -> Tensor:
         """The entries, sorted."""
@@ -71,7 +71,7 @@ class Diagonal(FisherMatrix):
         """Normal draws with variance 1 / (F + damping)."""
         generator = torch.Generator().manual_seed(seed)
         return {
-            name: torch.randn(n, *f.shape, generator=generator, dtype=f.dtype).to(f.device) * (f + damping).rsqrt()
+            name: torch.randn(n, *f.shape, generator=generator, dtype=f.dtype).to(f.device) * damped(f, damping).rsqrt()
             for name, f in self.entries.items()
         }
 

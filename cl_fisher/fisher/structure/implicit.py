@@ -53,7 +53,7 @@ class Implicit(FisherMatrix):
         """
         check_damping(damping)
         self._check(vector)
-        v = _flat(vector, self.sizes).to(self._like())
+        v = _flat(vector, self.sizes).detach().to(self._like())
         tolerance = 1e-10 if v.dtype == torch.float64 else 1e-5
         x = lanczos.conjugate_gradients(lambda d: self._product(d).add_(d, alpha=damping), v, tolerance)
         return self._named(x)
@@ -124,9 +124,7 @@ class Implicit(FisherMatrix):
         return total.to(self._like().device) if self._like().device.type != "mps" else total
 
     def _plus(self, other: Self) -> Self:
-        if common := [n for n in self.sizes if other.sizes.get(n, self.sizes[n]) != self.sizes[n]]:
-            raise InputError(f"the two matrices know {common[0]} in different shapes: let the smaller one grow first")
-        return type(self)(self.terms + other.terms, {**self.sizes, **other.sizes}, info=self.info)
+        return type(self)(self.terms + other.terms, self.sizes, info=self.info)
 
     def _times(self, factor: float) -> Self:
         return type(self)(tuple((data, f * factor) for data, f in self.terms), self.sizes, info=self.info)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_fisher.bounds import Count, checked
+from cl_fisher.error import InputError
 from cl_fisher.fisher.structure.coordinates import Coordinates
 from cl_fisher.fisher.structure.dense import moved
 from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_damping
@@ -41,7 +42,7 @@ class LowRank(FisherMatrix):
 
     def solve(self, vector: Parameters, damping: float) -> dict[str, Tensor]:
         """(v - V^T (V V^T + damping I)^-1 V v) / damping: the identity of Woodbury."""
-        check_damping(damping)
+        _check_positive(damping)
         values, vectors = self._decomposition
         factor, v = wide(self.factor), wide(self.coordinates.flat(vector))
         within = vectors @ ((vectors.T @ (factor @ v)) / (values + damping))
@@ -62,6 +63,7 @@ class LowRank(FisherMatrix):
 
     def logdet(self, damping: float) -> float:
         """All other eigenvalues are zero."""
+        _check_positive(damping)
         values = self._decomposition[0]
         return (values + damping).log().sum().item() + (self.coordinates.size - len(values)) * math.log(damping)
 
@@ -75,6 +77,7 @@ class LowRank(FisherMatrix):
 
         f(l) = (1 / sqrt(d) - 1 / sqrt(l + d)) / l, without the difference and without dividing by l.
         """
+        _check_positive(damping)
         values, vectors = self._decomposition
         generator = torch.Generator().manual_seed(seed)
         normal = torch.randn(n, self.coordinates.size, generator=generator, dtype=torch.float64).to(values.device)
@@ -198,6 +201,13 @@ class LowRankAccumulator(Accumulator):
         caught = {"trace_caught": factor.square().sum().item() / trace if trace > 0 else 1.0}
         kept = moved(factor, self._like, self._coordinates)
         return LowRank(kept, self._coordinates, self._rank, info=dict(info) | caught)
+
+
+def _check_positive(damping: float) -> None:
+    """Raise `InputError` unless F + damping I can be inverted."""
+    check_damping(damping)
+    if damping == 0:
+        raise InputError("damping=0 is too small: a low-rank matrix is singular, so it must be positive")
 
 
 def nystrom(sketch: Tensor, probes: Tensor, rank: int, dtype: torch.dtype) -> Tensor:

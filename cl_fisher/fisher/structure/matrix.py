@@ -85,6 +85,7 @@ class FisherMatrix(ABC):
         if not isinstance(other, FisherMatrix):
             return NotImplemented
         self.check_alike(other)
+        self.check_same_parameters(other)
         return self._plus(other)
 
     def __radd__(self, other: int) -> Self:
@@ -104,6 +105,14 @@ class FisherMatrix(ABC):
         if type(other) is not type(self):
             ours, theirs = (m.info.get("structure", m.kind) for m in (self, other))
             raise InputError(f"structures {ours} and {theirs} do not add up: estimate both Fishers with the same one")
+
+    def check_same_parameters(self, other: "FisherMatrix") -> None:
+        """Raise `InputError` if the other is over other parameters, or over some of another shape."""
+        ours, theirs = self.shapes(), other.shapes()
+        if strangers := [name for name in (*ours, *theirs) if ours.get(name) != theirs.get(name)]:
+            name = strangers[0]
+            shapes = " and ".join(f"of shape {tuple(s[name])}" if name in s else "without it" for s in (ours, theirs))
+            raise InputError(f"two Fishers that differ in parameter {name}, one {shapes}, do not add up")
 
     def merged(self, other: Self) -> Self:
         """The sum in the memory of one: exact, or the best approximation with `info["merge_error"]` telling its error.
@@ -138,7 +147,8 @@ class FisherMatrix(ABC):
 
     def largest_eigenvalue(self) -> float:
         """The largest eigenvalue."""
-        return float(self.eigenvalues()[0])
+        values = self.eigenvalues()
+        return float(values[0]) if len(values) else 0.0
 
     @abstractmethod
     def grown(self, like: Parameters) -> Self:
@@ -169,10 +179,12 @@ class FisherMatrix(ABC):
         """Write to a safetensors file with a JSON header, no pickle; `load_fisher` brings it back bit for bit.
 
         Raises:
-            InputError: a matrix that cannot be stored (`implicit` is its data), a folder that is not there.
+            InputError: a matrix that cannot be stored (`implicit` is its data), no folder, or nothing but one.
         """
         if not Path(path).absolute().parent.is_dir():
             raise InputError(f"{path}: there is no folder {Path(path).parent}")
+        if Path(path).is_dir():
+            raise InputError(f"{path}: a folder; the name of a file is wanted")
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors().items()}
         about = {"kind": self.kind, "names": list(tensors), "form": self.form(), "info": dict(self.info)}
         error = {

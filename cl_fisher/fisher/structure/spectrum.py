@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_fisher.error import InputError
+from cl_fisher.fisher.structure.matrix import check_damping
 from cl_fisher.fisher.structure.wide import wide
 
 MAX_ROWS = 4096
@@ -102,8 +103,9 @@ def damped(values: Tensor, damping: float) -> Tensor:
     """The eigenvalues of F + damping I.
 
     Raises:
-        InputError: they are not all positive.
+        InputError: a negative damping, or one with which they are not all positive.
     """
+    check_damping(damping)
     total = values + damping
     if not bool((total > 0).all()):
         raise InputError(

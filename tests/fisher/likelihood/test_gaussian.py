@@ -30,6 +30,18 @@ def test_one_active_output_is_enough():
     torch.testing.assert_close(fisher["weight"][1], inputs.square().mean(0))
 
 
+def test_targets_of_one_output_need_no_dimension_for_it():
+    torch.manual_seed(0)
+    model, inputs, targets = nn.Linear(5, 1), torch.randn(9, 5), torch.randn(9)
+    found = [
+        estimate_fisher(model, [(inputs, t)], likelihood="gaussian", estimator="empirical").diagonal()["weight"]
+        for t in (targets, targets[:, None])
+    ]
+    torch.testing.assert_close(*found)
+    score = (model(inputs) - targets[:, None]) * inputs
+    torch.testing.assert_close(found[0][0], score.square().mean(0).detach())
+
+
 def test_the_likeliest_target_has_no_score():
     outputs = torch.randn(3, 2)
     assert Gaussian().score(outputs, Gaussian().likeliest(outputs)).abs().max() == 0

@@ -39,7 +39,7 @@ def test_a_sum_needs_the_same_parameters_in_any_order():
     one = Dense(torch.eye(5), Coordinates({"a": a, "b": b}))
     two = Dense(torch.diag(torch.arange(5.0)), Coordinates({"b": b, "a": a}))
     assert torch.equal((one + two).to_dense().diagonal(), torch.tensor([4.0, 5.0, 1.0, 2.0, 3.0]))
-    with pytest.raises(InputError, match="parameter b meets one without it"):
+    with pytest.raises(InputError, match="differ in parameter b, one without it"):
         Dense(torch.eye(2), Coordinates({"a": a})) + one
     with pytest.raises(InputError, match="may grow, not shrink"):
         one.grown({"a": torch.zeros(1), "b": torch.zeros(3)})

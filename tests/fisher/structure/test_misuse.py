@@ -2,16 +2,19 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from cl_fisher.error import InputError
-from cl_fisher.fisher import estimate_fisher
+from cl_fisher.fisher import estimate_fisher, load_fisher
 from cl_fisher.fisher.estimate import STRUCTURES
 from cl_fisher.strategy.ewc import EWC
 from cl_fisher.strategy.online_ewc import OnlineEWC
 
 MATRICES = [name for name in STRUCTURES if name != "identity"]
 BATCHES = [(torch.randn(9, 6, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 4)]
+
+BATCHES_OF_3 = [(BATCHES[0][0], BATCHES[0][1] % 3)]
 
 
 def network():
@@ -57,9 +60,35 @@ def test_sums_and_multiples(structure):
 
 
 @pytest.mark.parametrize("structure", MATRICES)
+@pytest.mark.parametrize("other", [nn.Linear(1, 4), nn.Linear(6, 4, bias=False), nn.Sequential(nn.Linear(6, 4))])
+def test_fishers_of_other_parameters_do_not_add_up(structure, other):
+    """They would be broadcast, or lose the parameters of one."""
+    inputs, targets = BATCHES[0]
+    n_inputs = next(other.parameters()).shape[1]
+    strange = estimate_fisher(other, [(inputs[:, :n_inputs], targets)], structure=structure)
+    ours = fisher(structure)
+    for one, two in ((ours, strange), (strange, ours)):
+        with pytest.raises(InputError, match=r"differ in parameter (0.)?(weight|bias), one of shape|one without it"):
+            one + two
+
+
+@pytest.mark.parametrize("structure", MATRICES)
 def test_a_damping_is_not_negative(structure):
     with pytest.raises(InputError, match="damping=-1"):
         fisher(structure).solve({"weight": torch.ones(4, 6), "bias": torch.ones(4)}, -1.0)
+
+
+@pytest.mark.parametrize("structure", MATRICES)
+def test_what_is_singular_is_not_inverted(structure):
+    """No infinite entries, and no matrix less than F."""
+    torch.manual_seed(0)
+    dead = nn.Sequential(nn.Linear(6, 4), nn.Hardtanh(-1.0, -0.9), nn.Linear(4, 3))
+    dead[0].bias.data.fill_(99.0)
+    matrix, v = estimate_fisher(dead, BATCHES_OF_3, structure=structure), dict(dead.named_parameters())
+    for operation in (matrix.sample, lambda _, damping: matrix.solve(v, damping), lambda _, d: matrix.logdet(d)):
+        for damping, message in ((0.0, "damping"), (-1e-9, "damping=-1e-09 ")):
+            with pytest.raises(InputError, match=message):
+                operation(1, damping)
 
 
 @pytest.mark.parametrize("strategy", [EWC, OnlineEWC])
@@ -76,6 +105,16 @@ def test_tasks_of_two_structures_are_not_put_together(strategy):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         fisher().save(tmp_path / "missing" / "fisher.safetensors")
+    with pytest.raises(InputError, match="a folder; the name of a file"):
+        fisher().save(tmp_path)
+
+
+def test_a_file_of_another_version(tmp_path):
+    save_file(
+        {"a": torch.ones(1)}, tmp_path / "f", {"cl_fisher": '{"kind": "new", "names": [], "info": {}, "form": {}}'}
+    )
+    with pytest.raises(InputError, match="kept as new"):
+        load_fisher(tmp_path / "f")
 
 
 def test_implicit_is_estimated_in_inference_mode_and_with_errors_beside_it():
