@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
@@ -37,6 +38,7 @@ from cl_fisher.training.evaluate import accuracies
 from cl_fisher.training.fit import fit
 from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
 from cl_fisher.training.module import ContinualModule
+from cl_fisher.training.outputs import check_outputs
 from cl_fisher.training.phase import Phase, heads, phases_of
 from cl_fisher.training.probe import Probe, begun
 from cl_fisher.training.ragged import check_single_example
@@ -250,9 +252,12 @@ class Stream:
     def check(self) -> None:
         """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples.
 
-        Or if it is to act on the weights after the optimizer and does not know this one, or if a batch of one example
-        will come that the model cannot train on.
+        Or if it is to act on the weights after the optimizer and does not know this one, or if the model does not fit
+        the tasks, or if a batch of one example will come that it cannot train on.
         """
+        converts = self.new_trainer(max_steps=1).precision != "32-true"
+        dtype = next(self.model.parameters()).dtype if converts else torch.float32
+        check_outputs(self.model, self.phases, self.sequence.n_outputs, dtype)
         trained = self.phases[:1] if self.settings.batchnorm == "frozen" else self.phases
         check_single_example(self.model, trained, self.settings.batch_size, self.settings.iterations)
         if self.strategy.step == "proximal":
@@ -345,5 +350,5 @@ def options_of(group: str) -> Iterator[None]:
     """Turn what a constructor of somebody else's says about its options into the user's error."""
     try:
         yield
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except (TypeError, ValueError, ImportError, MisconfigurationException) as error:
         raise InputError(f"{group}: {str(error).strip().splitlines()[0]}") from error
