@@ -282,7 +282,7 @@ class Stream:
         steps = sum(self._length(p, n, accumulated)[0] for p, n in zip(self.phases, batches, strict=True))
         if every is not None and every > steps:
             raise InputError(
-                f"consolidate_every={every}: the whole sequence takes {steps} optimizer steps, so that nothing would be "
+                f"consolidate_every={every}: the whole sequence takes {steps} optimizer steps, so nothing would be "
                 "consolidated; take a smaller number, or null for task ends"
             )
 
