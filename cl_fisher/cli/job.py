@@ -2,13 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from cl_fisher.benchmark.task import Scenario, TaskSequence
 from cl_fisher.config import build
+from cl_fisher.dataset.examples import DataSet
 from cl_fisher.dataset.label_noise import label_noise
 from cl_fisher.error import InputError
 from cl_fisher.event import Listener, RunStarted
@@ -16,11 +18,14 @@ from cl_fisher.model.norm import group_norms_instead
 from cl_fisher.reporting import reference
 from cl_fisher.reporting.run_folder import RunFolder
 from cl_fisher.reporting.terminal import Terminal
+from cl_fisher.strategy.strategy import Strategy
 from cl_fisher.training.batches import LoaderSettings
 from cl_fisher.training.checkpoint import seed_everything
 from cl_fisher.training.fit import quiet_lightning
 from cl_fisher.training.ledger import forget_peak_memory
 from cl_fisher.training.stream import Stream, StreamSettings
+
+Part = TypeVar("Part")
 
 
 def check(cfg: DictConfig) -> None:
@@ -88,8 +93,10 @@ def assemble(
     if "" not in sys.path:  # components of one's own may lie in the working folder, behind what is installed
         sys.path.append("")
     quiet_lightning()
-    sequence: TaskSequence = build(
-        cfg.benchmark,
+    sequence = _made(
+        cfg,
+        "benchmark",
+        TaskSequence,
         **_data(cfg),
         scenario=Scenario(**cfg.scenario),
         n_tasks=cfg.n_tasks,
@@ -97,7 +104,7 @@ def assemble(
         validation_fraction=cfg.validation_fraction,
     )
     seed_everything(cfg.seed)
-    model = build(cfg.model, input_shape=sequence.input_shape, n_outputs=sequence.n_outputs)
+    model = _made(cfg, "model", nn.Module, input_shape=sequence.input_shape, n_outputs=sequence.n_outputs)
     if cfg.batchnorm == "group_norm":
         group_norms_instead(model)
     settings = StreamSettings(
@@ -118,7 +125,7 @@ def assemble(
     return Stream(
         sequence,
         model,
-        build(cfg.strategy, model=model),
+        _made(cfg, "strategy", Strategy, model=model),
         build(cfg.optimizer),
         build(cfg.trainer),
         settings,
@@ -126,6 +133,14 @@ def assemble(
         directory,
         about,
     )
+
+
+def _made(cfg: DictConfig, group: str, kind: type[Part], **kwargs: Any) -> Part:
+    """What a group's choice makes; InputError if it is of another kind than the group's."""
+    made = build(cfg[group], **kwargs)
+    if not isinstance(made, kind):
+        raise InputError(f"{group}._target_={cfg[group]._target_} makes a {type(made).__name__}, not a {kind.__name__}")
+    return made
 
 
 def _dataset(cfg: DictConfig, choices: dict[str, str]) -> str:
@@ -137,7 +152,7 @@ def _dataset(cfg: DictConfig, choices: dict[str, str]) -> str:
 def _data(cfg: DictConfig) -> dict[str, Any]:
     """The data set that a benchmark takes; nothing if it has one for each task."""
     if "datasets" not in cfg.benchmark:
-        return {"dataset": label_noise(build(cfg.dataset), cfg.label_noise, cfg.seed)}
+        return {"dataset": label_noise(_made(cfg, "dataset", DataSet), cfg.label_noise, cfg.seed)}
     if cfg.label_noise > 0:
         raise InputError("label_noise is for a benchmark of one data set, not for benchmark=sequence")
     return {}

@@ -31,7 +31,7 @@ def timm_network(
 
     Raises:
         InputError: timm is missing, no such network or no weights of it, options or images that it cannot take,
-            or an output layer that is not linear.
+            an output layer that is not linear, or several.
     """
     try:
         import timm
@@ -63,6 +63,8 @@ def _check(model: nn.Module, name: str, shape: tuple[int, int, int], n_outputs: 
     """One look at images of zeros."""
     if output_layer(model, n_outputs) is None:
         raise InputError(f"model.name={name}: its output layer is no nn.Linear, which is needed; choose another one")
+    if isinstance(getattr(model, "get_classifier", lambda: None)(), tuple):
+        raise InputError(f"model.name={name}: it has several output layers, for distillation; choose one with one")
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(2, *shape))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cl_fisher.bounds import check_choice
+from cl_fisher.bounds import NonNegative, check_choice, checked
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.fisher import FisherMatrix
 from cl_fisher.strategy.batch import Batch, Heads
@@ -36,7 +36,8 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
     reads_gradient: ClassVar[bool] = False
     """Whether `add_gradient` looks at the gradient of the loss, which nothing else must have changed by then."""
 
-    def __init__(self, model: nn.Module, strength: float, step: Step = "gradient") -> None:
+    @checked
+    def __init__(self, model: nn.Module, strength: NonNegative, step: Step = "gradient") -> None:
         check_choice("step", step, Step)
         self.model = model
         self.strength = strength

@@ -1,9 +1,11 @@
 """What a strategy takes note of at the end of a task, or every n steps, and what is told of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cl_fisher.benchmark.task import TaskSequence
 from cl_fisher.dataset.examples import Examples
@@ -76,7 +78,8 @@ class Consolidation:
         """Raise `InputError` if the strategy could not take note of this phase, tried on a few examples."""
         data = self._own(phase)
         few = self._readable(data, torch.arange(min(4, len(data))))
-        return self.strategy.check(few, self._classes(phase))
+        with stirred(self.model, self.seed):
+            return self.strategy.check(few, self._classes(phase))
 
     def alike(self, phase: Phase, data: Mapping[int, Examples]) -> PhaseData:
         """What one Fisher can be taken of: the examples for which the same outputs compete as for the task's own."""
@@ -94,3 +97,23 @@ class Consolidation:
     def _readable(self, data: PhaseData, which: Tensor | None) -> ReadingBatches:
         dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
         return ReadingBatches(data, which, dtype)
+
+
+@contextmanager
+def stirred(model: nn.Module, seed: int) -> Iterator[None]:
+    """Parameters that are zero everywhere are drawn, and zero again on leaving.
+
+    An output layer at zero (vision transformers), or an adapter's B, would let no gradient through to what lies before
+    it, which then looked as if it took no part in the outputs.
+    """
+    zero = [p for p in model.parameters() if not is_lazy(p) and not p.any()]
+    draw = generator(seed, "rehearsal")
+    with torch.no_grad():
+        for p in zero:
+            p.copy_(0.01 * torch.randn(p.shape, generator=draw))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for p in zero:
+                p.zero_()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
@@ -37,6 +38,7 @@ from cl_fisher.training.evaluate import accuracies
 from cl_fisher.training.fit import fit
 from cl_fisher.training.ledger import Ledger, peak_memory_bytes, versions
 from cl_fisher.training.module import ContinualModule
+from cl_fisher.training.outputs import check_outputs
 from cl_fisher.training.phase import Phase, heads, phases_of
 from cl_fisher.training.probe import Probe, begun
 from cl_fisher.training.ragged import check_single_example
@@ -215,15 +217,21 @@ class Stream:
 
     def _trainer(self, phase: Phase, batches_per_epoch: int) -> tuple[pl.Trainer, int, int]:
         """A Trainer, the optimizer steps that it will take and the epochs that it will begin."""
+        limit: dict[str, int | None] = {"max_epochs": self.settings.epochs}
+        if self.settings.iterations is not None:
+            limit = {"max_epochs": -1, "max_steps": self._length(phase, batches_per_epoch, 1)[0]}
+        trainer = self.new_trainer(**limit)
+        return trainer, *self._length(phase, batches_per_epoch, trainer.accumulate_grad_batches)
+
+    def _length(self, phase: Phase, batches_per_epoch: int, accumulated: int) -> tuple[int, int]:
+        """The optimizer steps that a phase takes, and the epochs that it begins."""
         iterations, epochs = self.settings.iterations, self.settings.epochs
         share = len(phase.data) if self.strategy.trains_on == "all" else 1  # joint gets what all tasks get together
-        limit = {"max_epochs": epochs} if iterations is None else {"max_epochs": -1, "max_steps": iterations * share}
-        trainer = self.new_trainer(**limit)
-        per_epoch = -(-batches_per_epoch // trainer.accumulate_grad_batches)
+        per_epoch = -(-batches_per_epoch // accumulated)
         if iterations is not None:
-            return trainer, iterations * share, -(-iterations * share // per_epoch)
+            return iterations * share, -(-iterations * share // per_epoch)
         assert epochs is not None
-        return trainer, per_epoch * epochs, epochs
+        return per_epoch * epochs, epochs
 
     def new_optimizer(self) -> Optimizer:
         """An optimizer of the trainable parameters, with nothing remembered; InputError if its options are wrong."""
@@ -250,19 +258,33 @@ class Stream:
     def check(self) -> None:
         """Raise `InputError` if the strategy could not take note of the first task, tried on a few examples.
 
-        Or if it is to act on the weights after the optimizer and does not know this one, or if a batch of one example
-        will come that the model cannot train on.
+        Or if it is to act on the weights after the optimizer and does not know this one, or if the model does not fit
+        the tasks, or if a batch of one example will come that it cannot train on.
         """
+        trainer = self.new_trainer(max_steps=1)
+        dtype = torch.float32 if trainer.precision == "32-true" else next(self.model.parameters()).dtype
+        check_outputs(self.model, self.phases, self.sequence.n_outputs, dtype)
         trained = self.phases[:1] if self.settings.batchnorm == "frozen" else self.phases
         check_single_example(self.model, trained, self.settings.batch_size, self.settings.iterations)
         if self.strategy.step == "proximal":
             check_optimizer(self.new_optimizer())
+        self._check_clock(trainer.accumulate_grad_batches)
         fisher = self.consolidation.rehearse(self.phases[0])
         if fisher is not None and self.settings.checkpoint != "none":
             try:
                 fisher.tensors()
             except InputError as error:
                 raise InputError(f"{error}; checkpoint=none runs without storing anything") from error
+
+    def _check_clock(self, accumulated: int) -> None:
+        every, sizes = self.settings.consolidate_every, [sum(map(len, phase.data.values())) for phase in self.phases]
+        batches = [-(-size // self.settings.batch_size) for size in sizes]
+        steps = sum(self._length(p, n, accumulated)[0] for p, n in zip(self.phases, batches, strict=True))
+        if every is not None and every > steps:
+            raise InputError(
+                f"consolidate_every={every}: the whole sequence takes {steps} optimizer steps, so nothing would be "
+                "consolidated; take a smaller number, or null for task ends"
+            )
 
     def _evaluate(self, after_task: int, seen: int) -> None:
         for split in ("test", "validation"):
@@ -345,5 +367,5 @@ def options_of(group: str) -> Iterator[None]:
     """Turn what a constructor of somebody else's says about its options into the user's error."""
     try:
         yield
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except (TypeError, ValueError, ImportError, MisconfigurationException) as error:
         raise InputError(f"{group}: {str(error).strip().splitlines()[0]}") from error

@@ -287,3 +287,13 @@ def test_later_runs_find_the_references_of_earlier_ones(run, tmp_path):
     assert joint["intransigence"] is None
     assert metrics(run(where, "seed=1", name="other"))["intransigence"] is None
     assert metrics(run("reference_dir=null", name="none"))["intransigence"] is None
+
+
+@pytest.mark.parametrize(
+    ("group", "kind"),
+    [("model", "Module"), ("strategy", "Strategy"), ("dataset", "DataSet"), ("benchmark", "TaskSequence")],
+)
+def test_a_component_of_ones_own_that_makes_something_else(run, tmp_path, capsys, group, kind):
+    (tmp_path / "own.py").write_text("def nothing(**_):\n    pass\n")
+    run(f"{group}._target_=own.nothing", status=2)
+    assert f"{group}._target_=own.nothing makes a NoneType, not a {kind}" in capsys.readouterr().err

@@ -39,6 +39,14 @@ def test_what_cannot_be(name, options, message, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_two_output_layers():
+    """Rows of earlier tasks would be frozen in one of them only, and LoRA would leave the other one as it was drawn."""
+    pytest.importorskip("timm")
+    small = {"patch_size": 4, "embed_dim": 6, "depth": 1, "num_heads": 2}
+    with pytest.raises(InputError, match=r"deit_tiny_distilled_patch16_224: it has several output layers"):
+        timm_network((1, 12, 12), 3, "deit_tiny_distilled_patch16_224", **small)
+
+
 def test_an_output_layer_that_is_not_linear(monkeypatch):
     timm = pytest.importorskip("timm")
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: torch.nn.Conv2d(1, 3, 8))

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cl_fisher.benchmark.task import Scenario
+from cl_fisher.error import InputError
 from cl_fisher.event import Consolidated, RunStarted
 from cl_fisher.fisher import estimate_fisher
 from cl_fisher.strategy.ewc import EWC
@@ -79,6 +80,25 @@ def test_the_fisher_of_exactly_what_was_seen_since(make_stream, strategy, every,
 def test_nothing_is_consolidated_at_task_ends_as_such(make_stream):
     record = followed(make_stream(n_tasks=2, iterations=5, consolidate_every=100))
     assert record["fishers"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({"iterations": 5}, 10),
+        ({"iterations": 5, "trainer": {"accumulate_grad_batches": 2}}, 10),
+        ({"iterations": None, "epochs": 3, "batch_size": 400}, 24),  # 1294 examples a task
+        ({"iterations": None, "epochs": 3, "batch_size": 400, "trainer": {"accumulate_grad_batches": 3}}, 12),
+    ],
+)
+def test_a_stretch_longer_than_the_sequence_is_refused_before_training(make_stream, options, steps):
+    make_stream(consolidate_every=steps, **options).check()
+    with pytest.raises(InputError, match=f"consolidate_every={steps + 1}: the whole sequence takes {steps} optimizer"):
+        make_stream(consolidate_every=steps + 1, **options).check()
+    stream = make_stream(consolidate_every=steps, **options)
+    stream.run(STARTED)
+    assert stream.global_step == steps
+    assert len(stream.recorder.of(Consolidated)) == 1
 
 
 def test_it_does_not_disturb_the_training(make_stream):
