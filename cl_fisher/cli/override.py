@@ -1,5 +1,6 @@
 """Overrides that Hydra would accept, or complain about at length, though they cannot be meant."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -76,6 +77,22 @@ def check_repeated(catalog: Catalog, parsed: Sequence[Override], choices: Mappin
                 group = written.replace(".", "/")
                 right = group if group in catalog.groups else written
                 raise InputError(f"'{override.input_line}': {key} follows {right}; write {right}=... instead")
+
+
+def from_preset(catalog: Catalog, parsed: Sequence[Override], choices: Mapping[str, str], message: str) -> str:
+    """What to add to a complaint about an option that nobody typed but a preset such as experiment=blurred sets."""
+    typed = {key for override in parsed for key in _keys(override)}
+    for group in ("experiment", "debug"):
+        path = catalog.groups.get(group, {}).get(choices.get(group, ""))
+        options = {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
+        for parent, inside in (options if isinstance(options, dict) else {}).items():
+            keys = [f"{parent}.{key}" for key in inside] if isinstance(inside, dict) else [parent]
+            named = (key for key in keys if re.search(rf"(?<![\w.]){re.escape(key)}\b(?!\.)", message))
+            key = next((key for key in named if key not in typed), None)
+            if key is not None:
+                remedy = f"~{key} takes it out" if "." in key else f"{key}=... changes it"
+                return f" ({group}={choices[group]} sets {key}; {remedy})"
+    return ""
 
 
 def _check_group(catalog: Catalog, override: Override) -> None:

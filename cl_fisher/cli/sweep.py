@@ -21,7 +21,7 @@ from cl_fisher.cli.engine import (
     typed,
 )
 from cl_fisher.cli.mistake import explain
-from cl_fisher.cli.override import check_read, check_repeated, check_typed, check_used
+from cl_fisher.cli.override import check_read, check_repeated, check_typed, check_used, from_preset
 from cl_fisher.config import validate
 from cl_fisher.error import InputError
 
@@ -136,7 +136,10 @@ def _check(engine: Engine, parsed: Sequence[Override], cfg: DictConfig) -> Cell:
     catalog = Catalog(engine.folders)
     check_repeated(catalog, parsed, chosen)
     check_read(catalog, parsed, plain)
-    validate(plain)
+    try:
+        validate(plain)
+    except InputError as error:
+        raise InputError(f"{error}{from_preset(catalog, parsed, chosen, str(error))}") from error
     check_used(parsed, chosen.get("benchmark", ""), list(plain.benchmark.get("datasets", {})))
     missing = next((group for group in NAMES if group not in chosen), None)
     if missing is not None:

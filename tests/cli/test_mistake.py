@@ -139,6 +139,13 @@ MISTAKES = [
     ("seed='3'", "seed='3' is text: a whole number is wanted"),
     ("strategy.strength=${oc.env:NOPE,3}", "strategy.strength='3' is text: a number is wanted"),
     ("eval_samples=5", "eval_samples=5 needs eval_every=..."),
+    (
+        "experiment=blurred scenario=domain",
+        "leave no choice (experiment=blurred sets scenario.head; ~scenario.head takes it out)",
+    ),
+    ("experiment=permuted_mnist benchmark=split", "(experiment=permuted_mnist sets n_tasks; n_tasks=... changes it)"),
+    ("--cfg job seed=1,2", "'seed=1,2' gives several values: add -m"),
+    ("--cfg job fisher.estimator=exact", "write fisher/estimator=exact, with a slash"),
     ("++optimzer.lr=0.1", "there is no key 'optimzer'; did you mean 'optimizer'?"),
     ("+strategy@strat.parts.third=agem", "there is no key 'strat'"),
     ("+dataset@foo=digits", "there is no key 'foo', and nothing refers to one"),
@@ -218,6 +225,7 @@ def test_what_the_run_sets_itself_is_refused(cli, jobs, key, hint, plus):
         ["data_dir=3"],
         ["strategy=compose", "~strategy@strategy.parts.penalty", "~strategy.parts.penalty"],
         ["eval_every=9", "eval_samples=5"],
+        ["experiment=blurred", "scenario=domain", "~scenario.head"],
         ["+many=3", "n_tasks=${many}"],
         ["output_dir='ünïcode_日本'"],
     ],
@@ -275,3 +283,9 @@ def test_a_verb_that_does_not_exist(cli):
 def test_the_same_key_twice_is_fine(cli, jobs):
     assert cli("run", "epochs=3", "epochs=4")[0] == 0
     assert jobs.ran[0]["cfg"].epochs == 4
+
+
+def test_a_preset_is_not_blamed_for_what_was_typed(cli):
+    status, _, err = cli("run", "experiment=split_mnist", "n_tasks=6")
+    assert status == 2
+    assert err.endswith("n_tasks can be at most 5\n")
