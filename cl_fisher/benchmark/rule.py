@@ -59,7 +59,7 @@ def check_split(
     fits = [n for n in range(1, n_dealt // fewest + 1) if scenario_name != "domain" or n_dealt % n == 0]
     possible = [n for n in fits if n < n_dealt or not grows]
     if n_tasks not in possible:
-        need = _NEED["growing" if n_tasks in fits else scenario_name]
+        need = _NEED["growing" if grows else scenario_name]
         choice = f"one of {possible}" if scenario_name == "domain" else f"at most {max(possible, default=0)}"
         raise InputError(
             f"n_tasks={n_tasks} does not fit {n_dealt} classes with scenario={scenario_name}: "

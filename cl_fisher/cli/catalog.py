@@ -76,3 +76,8 @@ def description(path: Path) -> str:
     """The first comment line of a YAML file that is neither a directive nor a command line."""
     comments = [line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     return next((c for c in comments if not c.startswith(("@package", "cl-fisher "))), "")
+
+
+def in_its_group(path: Path) -> bool:
+    """Whether the keys of a YAML file are typed behind its group; a preset's (`@package _global_`) are typed alone."""
+    return "@package _global_" not in path.read_text(encoding="utf-8")

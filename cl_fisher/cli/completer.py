@@ -6,7 +6,7 @@ from typing import Any
 
 from argcomplete.finders import CompletionFinder
 
-from cl_fisher.cli.catalog import Catalog, read_keys
+from cl_fisher.cli.catalog import Catalog, in_its_group, read_keys
 from cl_fisher.config import conf_dir
 from cl_fisher.config.annotation import allowed
 from cl_fisher.config.root import SCHEMA
@@ -61,7 +61,7 @@ def _values(catalog: Catalog, chosen: dict[str, str], body: str) -> list[str]:
 def _options(catalog: Catalog, chosen: dict[str, str], group: str) -> list[Any]:
     choice = chosen.get(group, catalog.defaults.get(group) or "").split(",")[0]
     path = catalog.groups[group].get(choice)
-    return [] if path is None else read_keys(path)
+    return [] if path is None or not in_its_group(path) else read_keys(path)
 
 
 def _literals(catalog: Catalog, chosen: dict[str, str], key: str) -> list[str]:

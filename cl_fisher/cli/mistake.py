@@ -62,9 +62,10 @@ def _unknown_key(catalog: Catalog, base: DictConfig, override: Override) -> str 
     if key == "scenario.head":
         return HEAD
     parent, _, last = key.rpartition(".")
+    while "." in parent and not has(base, parent):  # to the first part that is not there
+        parent, _, last = parent.rpartition(".")
     if parent and not has(base, parent):
-        top = key.partition(".")[0]
-        return f"there is no key '{key}'{did_you_mean(top, _names(catalog, base), '')}"
+        return f"there is no key '{key}'{did_you_mean(parent, _names(catalog, base), '')}"
     node = OmegaConf.select(base, parent) if parent else base
     if not isinstance(node, DictConfig):
         return f"there is no key '{key}': {parent} has no options"

@@ -1,14 +1,17 @@
 """Overrides that Hydra would accept, or complain about at length, though they cannot be meant."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
 
 from cl_fisher.cli.catalog import Catalog
 from cl_fisher.config.root import SCHEMA
-from cl_fisher.config.signature import signature
+from cl_fisher.config.signature import Signature, signature
+from cl_fisher.config.suggest import did_you_mean
 from cl_fisher.config.validate import REFERENCE
 from cl_fisher.error import InputError
 
@@ -29,12 +32,30 @@ def check_typed(catalog: Catalog, parsed: Sequence[Override], multirun: bool) ->
         if override.is_sweep_override() and key == "output_dir":
             raise InputError(f"'{override.input_line}': output_dir is one folder for the whole multirun")
         if "scenario.name" in _keys(override):
-            right = "NAME" if isinstance(override.value(), dict) else override.get_value_string()
+            plain = not (override.is_delete() or isinstance(override.value(), dict))
+            right = override.get_value_string() if plain else "NAME"
             raise InputError(f"'{override.input_line}': a scenario is chosen whole; write scenario={right}")
         if key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir") and override.value() in (None, ""):
             raise InputError(f"'{override.input_line}': it must name a folder; output_dir=... says where results go")
+        if key.startswith("hydra.sweeper.params"):  # which OmegaConf cannot set where it is null
+            raise InputError(f"'{override.input_line}': a sweep is written as -m key=value,value")
         if key in catalog.groups:
             _check_group(catalog, override)
+
+
+def check_read(catalog: Catalog, parsed: Sequence[Override], cfg: DictConfig) -> None:
+    """Raise `InputError` for what was added at a top level that nobody reads, such as ++optimzer.lr=1."""
+    known = [
+        *(signature(SCHEMA[""]) or Signature({})).parameters,
+        *(group.partition("/")[0] for group in catalog.groups),
+    ]
+    for override in parsed:
+        added = override.is_add() or override.is_force_add()
+        place = override.package or override.key_or_group.replace("/", ".")
+        top = place.partition(".")[0]
+        if added and top not in (*known, "_global_") and f"${{{top}" not in OmegaConf.to_yaml(cfg):
+            near = did_you_mean(top, known)
+            raise InputError(f"'{override.input_line}': there is no key '{top}'{near or ', and nothing refers to one'}")
 
 
 def check_used(parsed: Sequence[Override], benchmark: str, datasets: Sequence[str]) -> None:
@@ -56,6 +77,22 @@ def check_repeated(catalog: Catalog, parsed: Sequence[Override], choices: Mappin
                 group = written.replace(".", "/")
                 right = group if group in catalog.groups else written
                 raise InputError(f"'{override.input_line}': {key} follows {right}; write {right}=... instead")
+
+
+def from_preset(catalog: Catalog, parsed: Sequence[Override], choices: Mapping[str, str], message: str) -> str:
+    """What to add to a complaint about an option that nobody typed but a preset such as experiment=blurred sets."""
+    typed = {key for override in parsed for key in _keys(override)}
+    for group in ("experiment", "debug"):
+        path = catalog.groups.get(group, {}).get(choices.get(group, ""))
+        options = {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
+        for parent, inside in (options if isinstance(options, dict) else {}).items():
+            keys = [f"{parent}.{key}" for key in inside] if isinstance(inside, dict) else [parent]
+            named = (key for key in keys if re.search(rf"(?<![\w.]){re.escape(key)}\b(?!\.)", message))
+            key = next((key for key in named if key not in typed), None)
+            if key is not None:
+                remedy = f"~{key} takes it out" if "." in key else f"{key}=... changes it"
+                return f" ({group}={choices[group]} sets {key}; {remedy})"
+    return ""
 
 
 def _check_group(catalog: Catalog, override: Override) -> None:

@@ -21,7 +21,7 @@ from cl_fisher.cli.engine import (
     typed,
 )
 from cl_fisher.cli.mistake import explain
-from cl_fisher.cli.override import check_repeated, check_typed, check_used
+from cl_fisher.cli.override import check_read, check_repeated, check_typed, check_used, from_preset
 from cl_fisher.config import validate
 from cl_fisher.error import InputError
 
@@ -40,9 +40,13 @@ class Cell:
 
     def distinct(self) -> str:
         """Equal for cells that only the seed tells apart."""
+        return self.content("seed")
+
+    def content(self, *without: str) -> str:
+        """Equal for cells of one configuration, whatever they print; `without` some of its keys."""
         plain = OmegaConf.to_container(self.cfg, resolve=False)
         assert isinstance(plain, dict)
-        return repr({key: value for key, value in plain.items() if key != "seed"})
+        return repr({key: value for key, value in plain.items() if key not in ("verbosity", *without)})
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,28 @@ def plan(engine: Engine, overrides: Sequence[str], multirun: bool) -> Plan:
         cell, folder = _compose_cell(engine, hydra, own, number)
         wanted = wanted or folder
         cells.append(cell)
+    _check_different(cells)
     everything = (*hydra, *one_by_one(base), *spread)
     return Plan(True, tuple(overrides), everything, tuple(cells), True, wanted)
+
+
+def _check_different(cells: Sequence[Cell]) -> None:
+    """Raise `InputError` for a run or a folder that comes twice.
+
+    Means and intervals would count the run twice, and the second one in a folder would write over the first.
+    """
+    runs: dict[str, int] = {}
+    folders: dict[str, int] = {}
+    for number, cell in enumerate(cells):
+        first = runs.setdefault(cell.content(), number)
+        if first < number:
+            what = " ".join(cell.overrides) or "all defaults"
+            raise InputError(f"cells {first} and {number} are the same run ({what}): give each value once")
+        first = folders.setdefault(cell.folder, number)
+        if first < number:
+            raise InputError(
+                f"hydra.sweep.subdir={cell.folder} is the folder of cells {first} and {number}: each needs its own"
+            )
 
 
 def _single(engine: Engine, overrides: Sequence[str], parsed: Sequence[Override]) -> Plan:
@@ -109,9 +133,14 @@ def _compose_cell(engine: Engine, hydra: list[str], own: list[str], number: int)
 def _check(engine: Engine, parsed: Sequence[Override], cfg: DictConfig) -> Cell:
     """A composed job as a cell, once it is right."""
     chosen, plain = choices(cfg.hydra), job(cfg)
-    check_repeated(Catalog(engine.folders), parsed, chosen)
+    catalog = Catalog(engine.folders)
+    check_repeated(catalog, parsed, chosen)
+    check_read(catalog, parsed, plain)
+    try:
+        validate(plain)
+    except InputError as error:
+        raise InputError(f"{error}{from_preset(catalog, parsed, chosen, str(error))}") from error
     check_used(parsed, chosen.get("benchmark", ""), list(plain.benchmark.get("datasets", {})))
-    validate(plain)
     missing = next((group for group in NAMES if group not in chosen), None)
     if missing is not None:
         raise InputError(f"{missing}: a run is named by its choice, a file {missing}/NAME.yaml; write {missing}=NAME")

@@ -1,6 +1,7 @@
 """Does a value from the configuration fit an annotation in the source? Unknown annotations fit everything."""
 
 import ast
+import re
 from typing import Any
 
 from cl_fisher.bounds import BOUNDS
@@ -10,6 +11,10 @@ from cl_fisher.error import InputError
 
 PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 PLURAL = {"int": "whole numbers", "float": "numbers", "bool": "true or false", "str": "texts"}
+GROUPS = {"Module": "model", "Strategy": "strategy", "DataSet": "dataset"}
+"""Where components come from that others contain."""
+NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?", re.IGNORECASE)
+"""What looks like a number and was quoted, or came out of ${oc.env:...}."""
 SEQUENCES = {"list", "tuple", "Sequence", "Iterable", "Collection"}
 
 
@@ -77,6 +82,13 @@ def _subscript(name: str, value: Any, kind: str, inner: ast.expr, source: Source
     if kind in ("Optional", "Union"):
         none = [ast.Constant(value=None)] if kind == "Optional" else []
         return _first(name, value, [*_elements(inner), *none], source)
+    if kind == "Callable":
+        return _component(name, value, inner)
+    if kind == "Mapping":
+        if not isinstance(value, dict):
+            return f"{name}={show(value)}: named parts are wanted, such as {name}.NAME"
+        inside = [problem(f"{name}.{key}", part, _elements(inner)[1], source) for key, part in value.items()]
+        return next((f"{p}; ~{name}.{key} leaves it out" for key, p in zip(value, inside, strict=True) if p), None)
     if kind not in SEQUENCES:
         return None
     kinds = [e for e in _elements(inner) if not (isinstance(e, ast.Constant) and e.value is Ellipsis)]
@@ -92,6 +104,15 @@ def _subscript(name: str, value: Any, kind: str, inner: ast.expr, source: Source
     return next((p for v, k in pairs if (p := problem(name, v, k, source)) is not None), None)
 
 
+def _component(name: str, value: Any, made: ast.expr) -> str | None:
+    """What is wrong with a node that must have a `_target_`, of what is `made`."""
+    if isinstance(value, dict) and "_target_" in value:
+        return None
+    what = f"{name} has no _target_" if isinstance(value, dict) else f"{name}={show(value)}"
+    group = next((group for kind, group in GROUPS.items() if kind in ast.unparse(made)), "GROUP")
+    return f"{what}: a component is wanted; {group}@{name}=NAME chooses one"
+
+
 def _literal(name: str, value: Any, choices: list[Any]) -> str | None:
     if any(type(value) is type(c) and value == c for c in choices):
         return None
@@ -104,6 +125,8 @@ def _name(name: str, value: Any, kind: str, source: Source) -> str | None:
         wanted = f"{'a whole number' if BOUNDS[kind].whole else 'a number'} is wanted, {BOUNDS[kind]}"
         if value is None:
             return f"{name}=null: {wanted}"
+        if isinstance(value, str) and NUMBER.fullmatch(value):
+            return f"{name}='{value}' is text: {wanted}"
         try:
             BOUNDS[kind].check(name, value)
         except InputError as error:
@@ -114,7 +137,7 @@ def _name(name: str, value: Any, kind: str, source: Source) -> str | None:
     found = source.find(kind)
     if found is not None and isinstance(found[1], ast.Assign):
         return problem(name, value, found[1].value, found[0])
-    return None
+    return _component(name, value, ast.Name(kind)) if found is not None and isinstance(found[1], ast.ClassDef) else None
 
 
 def _is(value: Any, kind: str) -> bool:

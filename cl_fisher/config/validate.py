@@ -47,6 +47,9 @@ def validate(cfg: DictConfig) -> None:
         raise InputError(HEAD)
     if values["epochs"] is None and values["iterations"] is None:
         raise InputError("epochs and iterations are both null: set one of them")
+    if values["eval_samples"] is not None and values["eval_every"] is None:
+        text = "at task ends all test examples are evaluated"
+        raise InputError(f"eval_samples={values['eval_samples']} needs eval_every=...: {text}")
     _check_split(values)
     _check_sequence(values)
     _check_scenario(values)

@@ -42,11 +42,14 @@ def lora(
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.tuners_utils import BaseTunerLayer
     except ModuleNotFoundError as error:
         raise InputError("model=lora needs the package peft: pip install 'cl_fisher[lora]'") from error
     if not callable(base):
         raise InputError(f"model.base={base}: it is a model of its own; write model@model.base=mlp, for instance")
     model = base(input_shape=input_shape, n_outputs=n_outputs)
+    if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        raise InputError("model=lora needs a base without adapters; write model@model.base=mlp, for instance")
     output = output_layer(model, n_outputs)
     if output is None:
         raise InputError(f"model=lora needs a base that ends in a linear layer with {n_outputs} outputs")

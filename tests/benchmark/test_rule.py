@@ -39,7 +39,7 @@ def test_explicit_sizes_and_order_may_leave_classes_out():
     ("arguments", "words"),
     [
         ((6, 10, "task"), "nothing to tell apart.*at most 5"),
-        ((11, 10, "class"), "at least one class; n_tasks can be at most 9"),
+        ((11, 10, "class"), "first task needs at least two classes.*n_tasks can be at most 9"),
         ((11, 10, "class", "random", None, "full"), "at least one class; n_tasks can be at most 10"),
         ((10, 10, "class"), r"first task.*at least two classes.*scenario\.head=full.*n_tasks can be at most 9"),
         ((2, 10, "class", "random", [1, 3]), r"sizes=\[1, 3\].*first task needs.*scenario\.head=full"),

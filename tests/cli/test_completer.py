@@ -37,6 +37,7 @@ STRATEGIES = sorted(path.stem for path in (conf_dir() / "strategy").glob("*.yaml
         (["scenario=class"], "scenario.head=", [f"scenario.head={head}" for head in ("growing", "full", "separate")]),
         ([], "benchmark.identity_first=", ["benchmark.identity_first=true", "benchmark.identity_first=false"]),
         ([], "seed=", []),
+        (["experiment=online"], "experiment.", []),
         ([], "~strat", ["~strategy="]),
     ],
 )

@@ -35,7 +35,7 @@ MISTAKES = [
     ("strategy.strenght=3", "did you mean 'strategy.strength'? it takes strength, estimator"),
     ("+strategy.strenght=3", "did you mean 'strategy.strength'? it takes strength, estimator"),
     ("strategy.gamma=0.5", "EWC has no option 'gamma'"),
-    ("strategy.foo.bar=1", "there is no key 'strategy.foo.bar'"),
+    ("strategy.foo.bar=1", "strategy.foo: EWC has no option 'foo'"),
     ("seed=abc", "seed=abc: a whole number"),
     ("seed=-1", "seed=-1 is out of range"),
     ("seed=9223372036854775808", "out of range"),
@@ -125,6 +125,38 @@ MISTAKES = [
     ("--config-dir old_config", "config.yaml is the record of a run"),
     ("--config-path old_config -cn config", "with the command in its metrics.json"),
     ("--config-path nameless", "write strategy=NAME"),
+    ("strategy=ncl strategy.prior=ewc", "strategy.prior=ewc: a component is wanted; strategy@strategy.prior=NAME"),
+    (
+        "strategy=compose ~strategy@strategy.parts.penalty",
+        "no _target_: a component is wanted; strategy@strategy.parts.pen",
+    ),
+    ("strategy=compose ~strategy@strategy.parts.penalty", "NAME chooses one; ~strategy.parts.penalty leaves it out"),
+    ("strategy=compose strategy.parts=null", "named parts are wanted, such as strategy.parts.NAME"),
+    ("strategy.parts.replay.capacity=3", "strategy.parts: EWC has no option 'parts'"),
+    ("benchmark=sequence benchmark.datasets=null", "benchmark.datasets=null: named parts are wanted"),
+    ("benchmark=sequence benchmark.datasets.task1=null", "chooses one; ~benchmark.datasets.task1 leaves it out"),
+    ("benchmark=sequence benchmark.datasets.task1=digits", "dataset@benchmark.datasets.task1=NAME chooses one"),
+    ("model=lora model.base=mlp", "model@model.base=NAME chooses one"),
+    ("seed='3'", "seed='3' is text: a whole number is wanted"),
+    ("strategy.strength=${oc.env:NOPE,3}", "strategy.strength='3' is text: a number is wanted"),
+    ("eval_samples=5", "eval_samples=5 needs eval_every=..."),
+    (
+        "experiment=blurred scenario=domain",
+        "leave no choice (experiment=blurred sets scenario.head; ~scenario.head takes it out)",
+    ),
+    ("experiment=permuted_mnist benchmark=split", "(experiment=permuted_mnist sets n_tasks; n_tasks=... changes it)"),
+    ("--cfg job seed=1,2", "'seed=1,2' gives several values: add -m"),
+    ("--cfg job fisher.estimator=exact", "write fisher/estimator=exact, with a slash"),
+    ("++optimzer.lr=0.1", "there is no key 'optimzer'; did you mean 'optimizer'?"),
+    ("+strategy@strat.parts.third=agem", "there is no key 'strat'"),
+    ("+dataset@foo=digits", "there is no key 'foo', and nothing refers to one"),
+    ("~scenario.name", "write scenario=NAME"),
+    ("-m +hydra.sweeper.params={seed:'0,1'}", "a sweep is written as -m key=value,value"),
+    ("-m +hydra.sweeper.params.seed='0,1'", "a sweep is written as -m key=value,value"),
+    ("-m seed=0,1,0", "cells 0 and 2 are the same run (seed=0): give each value once"),
+    ("-m optimizer.lr=1e-3,0.001 seed=0,1", "cells 0 and 2 are the same run"),
+    ("-m verbosity=0,1", "cells 0 and 1 are the same run (all defaults)"),
+    ("-m hydra.sweep.subdir=x seed=0,1", "hydra.sweep.subdir=x is the folder of cells 0 and 1: each needs its own"),
     ("output_dir=", "output_dir= is empty"),
     ("data_dir=", "data_dir= is empty"),
     ("output_dir=ünïcode_日本", "output_dir=\"'ünïcode_日本'\""),
@@ -192,6 +224,10 @@ def test_what_the_run_sets_itself_is_refused(cli, jobs, key, hint, plus):
         ["benchmark=split", "scenario=class", "n_tasks=10", "scenario.head=full"],
         ["experiment=[permuted_mnist,split_mnist]"],
         ["data_dir=3"],
+        ["strategy=compose", "~strategy@strategy.parts.penalty", "~strategy.parts.penalty"],
+        ["eval_every=9", "eval_samples=5"],
+        ["experiment=blurred", "scenario=domain", "~scenario.head"],
+        ["+many=3", "n_tasks=${many}"],
         ["output_dir='ünïcode_日本'"],
     ],
     ids=" ".join,
@@ -248,3 +284,9 @@ def test_a_verb_that_does_not_exist(cli):
 def test_the_same_key_twice_is_fine(cli, jobs):
     assert cli("run", "epochs=3", "epochs=4")[0] == 0
     assert jobs.ran[0]["cfg"].epochs == 4
+
+
+def test_a_preset_is_not_blamed_for_what_was_typed(cli):
+    status, _, err = cli("run", "experiment=split_mnist", "n_tasks=6")
+    assert status == 2
+    assert err.endswith("n_tasks can be at most 5\n")

@@ -122,3 +122,8 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InputError, match=r"needs the package peft: pip install 'cl_fisher\[lora\]'"):
         lora(SHAPE, 3, BASES["mlp"])
+
+
+def test_adapters_in_adapters_are_refused():
+    with pytest.raises(InputError, match="needs a base without adapters"):
+        lora(SHAPE, 3, partial(lora, base=BASES["mlp"]))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cl_fisher.cli.catalog import Catalog, description, read_keys
+from cl_fisher.cli.catalog import Catalog, description, in_its_group, read_keys
 from cl_fisher.cli.completer import complete_group
 from cl_fisher.cli.parser import Parser
 from cl_fisher.config import conf_dir
@@ -52,8 +52,8 @@ def _options(catalog: Catalog, group: str) -> list[tuple[str, str, str]]:
     rows = []
     for choice, path in catalog.groups[group].items():
         rows.append((choice, "", description(path)))
-        package = group.replace("/", ".")
-        rows += [(choice, f"{package}.{k.name}={k.default}", k.comment) for k in read_keys(path)]
+        package = f"{group.replace('/', '.')}." if in_its_group(path) else ""
+        rows += [(choice, f"{package}{k.name}={k.default}", k.comment) for k in read_keys(path)]
     return rows
 
 

@@ -5,10 +5,12 @@ from contextlib import closing
 from pathlib import Path
 
 from cl_fisher.cli import folder
+from cl_fisher.cli.catalog import Catalog
 from cl_fisher.cli.completer import complete_override
 from cl_fisher.cli.engine import Engine, flags
 from cl_fisher.cli.guide import run_help
 from cl_fisher.cli.launch import launch
+from cl_fisher.cli.override import check_typed
 from cl_fisher.cli.parser import Parser
 from cl_fisher.cli.sweep import Plan, explained, plan
 from cl_fisher.error import InputError
@@ -43,6 +45,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _run(engine: Engine, args: argparse.Namespace) -> int:
     overrides = [*args.overrides, *([args.loudness] if args.loudness else [])]
+    if args.cfg is not None or args.info is not None:
+        check_typed(Catalog(engine.folders), engine.parse(overrides), multirun=False)
     with explained(engine, overrides):
         if engine.show(args, overrides):
             return 0

@@ -47,3 +47,9 @@ def test_a_table_on_a_terminal(cli, monkeypatch):
     status, out, _ = cli("list")
     assert status == 0
     assert "choice" in out.splitlines()[0]
+
+
+def test_keys_of_a_preset_are_shown_as_they_are_typed(cli):
+    out = cli("list", "experiment")[1]
+    assert "experiment." not in out
+    assert all(f" {key}" in out for key in ("iterations=2000", "scenario.head=full", "optimizer.momentum=0.9"))

@@ -125,8 +125,8 @@ def test_null_is_a_value_of_a_sweep(cli, jobs, swept):
 
 
 def test_an_option_that_only_the_swept_choices_have(cli, jobs):
-    assert cli("run", "-m", "strategy=online_ewc,online_ewc", "strategy.gamma=0.5")[0] == 0
-    assert [job["cfg"].strategy.gamma for job in jobs.ran] == [0.5, 0.5]
+    assert cli("run", "-m", "strategy=er,derpp", "strategy.capacity=5")[0] == 0
+    assert [job["cfg"].strategy.capacity for job in jobs.ran] == [5, 5]
 
 
 def test_a_sweep_and_a_choice_from_a_folder_of_ones_own(cli, jobs, tmp_path):
