@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,10 +27,24 @@ def user_cache() -> str:
     return str(base / "cl_fisher")
 
 
-def cell(number: int | str, overrides: str) -> str:
-    """The folder name of one cell of a multirun: 003_seed=0,strategy=ewc; the number alone makes it unique."""
-    name = re.sub(r"[^\w.,=+\[\]-]+", "_", str(overrides))
+def cell(number: int | str, overrides: Sequence[str], hidden: Sequence[str] = ()) -> str:
+    """The folder name of one cell of a multirun: 003_strategy=ewc,seed=0; the number alone makes it unique.
+
+    Overrides of the keys in `hidden` are left out; those of the strategy come first, then the seed, as a long name is
+    cut.
+    """
+    shown = sorted((o for o in overrides if _key(o) not in hidden), key=lambda o: (_rank(_key(o)), _key(o)))
+    name = re.sub(r"[^\w.,=+\[\]-]+", "_", ",".join(shown))
     return f"{int(number):03d}_{name}"[:LONGEST].rstrip("_.,")
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
+def _rank(key: str) -> int:
+    first = re.split(r"[.@/]", key.lstrip("+~"))[0]
+    return {"strategy": 0, "seed": 1}.get(first, 2)
 
 
 def length(otherwise: int, *, _root_: DictConfig) -> int:

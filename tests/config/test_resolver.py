@@ -25,26 +25,30 @@ def test_data_go_to_the_users_cache(monkeypatch, platform, cache, expected):
 @pytest.mark.parametrize(
     ("number", "overrides", "expected"),
     [
-        (3, "strategy=ewc,seed=0", "003_strategy=ewc,seed=0"),
-        ("12", "fisher/estimator=exact", "012_fisher_estimator=exact"),
-        (0, "model.hidden=[400,400],+a.b=x y/..", "000_model.hidden=[400,400],+a.b=x_y"),
-        (1234, "", "1234"),
+        (
+            3,
+            ["n_tasks=2", "seed=0", "strategy.strength=1", "strategy=ewc"],
+            "003_strategy=ewc,strategy.strength=1,seed=0,n_tasks=2",
+        ),
+        ("12", ["fisher/estimator=exact", "verbosity=0"], "012_fisher_estimator=exact"),
+        (0, ["model.hidden=[400,400]", "+a.b=x y/.."], "000_+a.b=x_y_..,model.hidden=[400,400]"),
+        (1234, [], "1234"),
     ],
 )
 def test_the_folder_of_a_cell(number, overrides, expected):
-    assert cell(number, overrides) == expected
+    assert cell(number, overrides, hidden=["verbosity"]) == expected
 
 
 def test_a_long_name_is_cut():
-    name = cell(7, "x=1," * 100)
+    name = cell(7, [f"x{i}=1" for i in range(100, 200)])
     assert len(name) <= 120
-    assert name.startswith("007_x=1,x=1")
+    assert name.startswith("007_x100=1,x101=1")
 
 
 def test_yaml_files_can_call_them():
     register_resolvers()
     register_resolvers()
-    cfg = OmegaConf.create({"n": 2, "o": "a=1", "x": "${cl_fisher.cell:${n},${o}}", "y": "${cl_fisher.user_cache:}"})
+    cfg = OmegaConf.create({"n": 2, "o": ["a=1"], "x": "${cl_fisher.cell:${n},${o}}", "y": "${cl_fisher.user_cache:}"})
     assert cfg.x == "002_a=1"
     assert cfg.y.endswith("cl_fisher")
 

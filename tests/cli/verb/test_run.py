@@ -82,7 +82,7 @@ def test_a_multirun_is_listed_before_it_starts_and_compared_at_the_end(cli, jobs
     assert [cell["folder"] for cell in cells] == [
         str(job["folder"].relative_to(tmp_path / "sweep")) for job in jobs.ran
     ]
-    assert cells[1]["folder"] == "001_fisher_estimator=exact,n_tasks=2,seed=1,strategy=ewc"
+    assert cells[1]["folder"] == "001_strategy=ewc,seed=1,fisher_estimator=exact,n_tasks=2"
     assert [c["overrides"] for c in cells] == [job["overrides"] for job in jobs.ran]
     assert cells[3]["choices"] == {
         "strategy": "joint",
@@ -261,7 +261,7 @@ def test_cells_can_be_sent_to_other_processes(tmp_path):
     (tmp_path / "task.pickle").write_bytes(pickle.dumps(partial(run_cell, flags=("-cn", "config"))))
     code = (
         "import pickle, sys; from omegaconf import OmegaConf; pickle.load(open('task.pickle', 'rb'));"
-        "print(OmegaConf.create({'x': '${cl_fisher.cell:7,seed}'}).x, 'torch' in sys.modules)"
+        "print(OmegaConf.create({'x': '${cl_fisher.cell:7,[seed]}'}).x, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "007_seed False\n"
