@@ -17,6 +17,9 @@ from cl_fisher.fisher.structure.matrix import FisherMatrix, Parameters, check_da
 from cl_fisher.fisher.structure.structure import Accumulator, Structure
 from cl_fisher.fisher.structure.wide import wide
 
+LIMIT = 4_000_000_000
+"""Numbers of the sketch, 8 bytes each: a slip in the rank is refused before the machine runs out of memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class LowRank(FisherMatrix):
@@ -178,6 +181,11 @@ class LowRankAccumulator(Accumulator):
         self._coordinates = Coordinates.of(parameters)
         size = self._coordinates.size
         n_probes = min(rank + oversampling, size)
+        if size * n_probes > LIMIT:
+            raise InputError(
+                f"structure=low_rank with rank={rank} and oversampling={oversampling} would keep {size:,} x {n_probes:,} "
+                f"numbers, more than {LIMIT:,}: take a smaller rank"
+            )
         normal = torch.randn(size, n_probes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         self._probes = moved(torch.linalg.qr(normal).Q, parameters, self._coordinates)
         self._sketch = torch.zeros_like(wide(self._probes))

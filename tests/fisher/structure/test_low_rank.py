@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from cl_fisher.error import InputError
 from cl_fisher.fisher import estimate_fisher
 from cl_fisher.fisher.reference import brute_force
 from cl_fisher.fisher.structure.coordinates import Coordinates
@@ -115,3 +116,9 @@ def test_batches_order_and_random_state_do_not_matter():
     order = torch.randperm(30)
     again = estimate_fisher(model, list(zip(x[order].split(8), y.split(8), order.split(8), strict=True)), structure=few)
     torch.testing.assert_close(again.to_dense(), once, rtol=1e-10, atol=1e-12)
+
+
+def test_a_rank_that_no_machine_holds_is_refused():
+    batches = [(torch.randn(2, 400), torch.zeros(2).long())]
+    with pytest.raises(InputError, match="rank=1000000 and oversampling=20 would keep"):
+        estimate_fisher(nn.Linear(400, 400), batches, structure=LowRankStructure(1_000_000))
