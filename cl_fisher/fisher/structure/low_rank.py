@@ -183,8 +183,8 @@ class LowRankAccumulator(Accumulator):
         n_probes = min(rank + oversampling, size)
         if size * n_probes > LIMIT:
             raise InputError(
-                f"structure=low_rank with rank={rank} and oversampling={oversampling} would keep {size:,} x {n_probes:,} "
-                f"numbers, more than {LIMIT:,}: take a smaller rank"
+                f"structure=low_rank with rank={rank} and oversampling={oversampling} would keep {size:,} x "
+                f"{n_probes:,} numbers, more than {LIMIT:,}: take a smaller rank"
             )
         normal = torch.randn(size, n_probes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         self._probes = moved(torch.linalg.qr(normal).Q, parameters, self._coordinates)
