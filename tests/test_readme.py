@@ -87,6 +87,8 @@ def quick(word, folder):
     key, _, value = word.partition("=")
     if key == "seed":
         return "seed=0"
+    if key == "consolidate_every":  # no more steps than a quick run has
+        return f"{key}=2"
     if key in ("strategy.strength", "fisher.likelihood.temperature") and value.count(",") > 1:
         return f"{key}={value.partition(',')[0]},{value.rpartition(',')[2]}"
     if key == "path":

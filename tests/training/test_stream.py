@@ -276,7 +276,7 @@ def test_consolidation_sees_only_its_task_and_as_many_examples_as_asked(make_str
     plain = stream.strategy.consolidate
     stream.strategy.consolidate = lambda batches, classes: plain(seen.append(list(batches)) or seen[-1], classes)
     stream.run(STARTED)
-    first, second = (torch.cat([index for _, _, index in batches]) for batches in seen)
+    first, second = (torch.cat([index for _, _, index, *_ in batches]) for batches in seen)
     assert len(first) == len(second) == 100 == len(first.unique())
     assert not torch.equal(first, second)
     assert [e.values["samples"] for e in stream.recorder.of(Consolidated)] == [100, 100]
