@@ -44,4 +44,4 @@ def graph_of(outputs: Tensor) -> Graph:
             form.append(number[child])
             if hasattr(child, "variable"):
                 n_uses[id(child.variable)] += 1
-    return Graph(frozenset(number), n_uses, hash(tuple(form)) if stay(outputs) else None)
+    return Graph(frozenset(number), n_uses, hash(tuple(form)) if len(outputs) > 1 and stay(outputs) else None)

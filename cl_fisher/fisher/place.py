@@ -34,6 +34,11 @@ _REDUCED = {"Mean", "Sum"}
 _ALONG = {"Cat", "Select", "Slice", "Split", "SplitWithSizes", "Stack", "Unbind", "UnsafeSplit"}
 """Numbers picked out or put together along one dimension, which these may lose or gain: not that of the examples."""
 
+_OF_WEIGHTS = {"Dot", "LinalgVectorNorm", "Mv", "Norm", "NormExceptDim", "WeightNormInterface"}
+"""Found in normed weights; of parameters alone they make a parameter."""
+
+_KNOWN = {*_OF_WEIGHTS, *_ALIKE, *_ALONE, *_ATTENTION, *_RESHAPED, *_PERMUTED, *_REDUCED, *_ALONG}
+
 
 def name_of(node: Node) -> str:
     """The operation's name."""
@@ -51,6 +56,7 @@ def stay(outputs: Tensor) -> bool:
     todo = [(outputs.grad_fn, outputs.output_nr, 1)]
     before: dict[tuple[Node, int], int] = {}
     shapes: dict[Node, list[Sequence[int]]] = {}
+    plain: dict[Node, bool] = {}
     while todo:
         node, number, now = todo.pop()
         if (node, number) in before:
@@ -68,7 +74,7 @@ def stay(outputs: Tensor) -> bool:
             place = _followed(node, i, shape, _shape(child, its_number, shapes), now, *found)
             if place is not None:
                 todo.append((child, its_number, place))
-            elif not _of_parameters(child):
+            elif not _of_parameters(child, plain):
                 return False
     return True
 
@@ -142,15 +148,23 @@ def _shape(node: Node, number: int, known: dict[Node, list[Sequence[int]]]) -> S
     return known[node][number] if number < len(known[node]) else ()
 
 
-def _of_parameters(node: Node) -> bool:
-    """Whether nothing but parameters is behind it: no input, which has no gradient either."""
+def _of_parameters(node: Node, known: dict[Node, bool]) -> bool:
+    """Whether nothing but parameters is behind it, put together by operations above; `known`: what was found before.
+
+    An input has no gradient either, and an operation that is not above may have one without showing it, as a look-up
+    has.
+    """
     todo = [node]
+    behind: set[Node] = set()
     while todo:
         node = todo.pop()
-        if hasattr(node, "variable"):
+        if hasattr(node, "variable") or node in behind:
             continue
-        behind = [child for child, _ in node.next_functions]
-        if not behind or None in behind:
+        if node not in known:
+            arguments = [child for child, _ in node.next_functions]
+            known[node] = name_of(node) in _KNOWN and bool(arguments) and None not in arguments
+        if not known[node]:
             return False
-        todo += [child for child in behind if child is not None]
+        behind.add(node)
+        todo += [child for child, _ in node.next_functions if child is not None]
     return True
