@@ -57,7 +57,7 @@ class QuadraticPenalty:
         if self.precision is not None:
             fisher = (gamma * self.precision).merged(fisher.grown(anchor))
         self.precision = fisher
-        self.centre = anchor
+        self.centre, self.linear, self.constant = anchor, {}, 0.0  # of a sum that was loaded, too
 
     @torch.no_grad()
     def value(self, model: nn.Module) -> float:

@@ -164,3 +164,23 @@ def test_a_merged_penalty_has_a_minimum_near_that_of_the_sum(structure):
     assert float(within[curvature < 1e-9 * curvature.max()].abs().max()) < 1e-6 * float(slope.norm())
     lowest = ewc.quadratic.constant - float((within.square() / curvature)[curvature > 1e-9 * curvature.max()].sum())
     assert lowest > -1e-9
+
+
+@pytest.mark.parametrize("structure", ["diagonal", "kronecker"])
+def test_one_penalty_may_go_on_from_the_sum_of_several(structure):
+    """Nothing of where the earlier optima were is left: the penalty at the new one is zero, and so is its gradient."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 3)
+    batches = [(torch.randn(20, 4), torch.randint(0, 3, (20,)))]
+    several, one = EWC(model, structure=structure), OnlineEWC(model, structure=structure)
+    for _ in range(2):
+        torch.nn.init.normal_(model.weight)
+        several.consolidate(batches)
+    one.load_state_dict(several.state_dict())
+    torch.nn.init.normal_(model.weight)
+    one.consolidate(batches)
+    assert one.penalty() == pytest.approx(0.0, abs=1e-6)
+    model.zero_grad()
+    model.weight.grad, model.bias.grad = torch.zeros_like(model.weight), torch.zeros_like(model.bias)
+    one.add_gradient()
+    torch.testing.assert_close(model.weight.grad, torch.zeros_like(model.weight))
