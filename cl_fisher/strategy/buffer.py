@@ -144,7 +144,8 @@ class Buffer:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Undo `state`."""
-        self.columns, self._n_seen = dict(state["columns"]), state["n_seen"]
+        self.columns = {name: column.clone() for name, column in state["columns"].items()}
+        self._n_seen = state["n_seen"]
         for stream, kept in zip((self._keep, self._draw), state["streams"], strict=True):
             stream.set_state(kept.cpu())
 

@@ -166,6 +166,19 @@ def test_it_goes_on_where_it_stopped(memory):
     assert held(whole) == held(resumed)
 
 
+def test_a_state_can_be_gone_back_to_twice():
+    buffer = Buffer("reservoir", capacity=3)
+    buffer.begin(1)
+    buffer.see(batch([1, 2, 3]))
+    state, before = buffer.state(), held(buffer)
+    for _ in range(2):
+        buffer.restore(state)
+        assert held(buffer) == before
+        buffer.begin(2)
+        buffer.see(batch(list(range(100)), task=2))
+        assert held(buffer) != before
+
+
 def test_the_state_is_a_copy():
     buffer = Buffer("reservoir", 5)
     buffer.begin(1)
