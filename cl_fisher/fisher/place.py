@@ -56,7 +56,7 @@ def stay(outputs: Tensor) -> bool:
     todo = [(outputs.grad_fn, outputs.output_nr, 1)]
     before: dict[tuple[Node, int], int] = {}
     shapes: dict[Node, list[Sequence[int]]] = {}
-    plain: dict[Node, bool] = {}
+    of_parameters: set[Node] = set()
     while todo:
         node, number, now = todo.pop()
         if (node, number) in before:
@@ -74,7 +74,7 @@ def stay(outputs: Tensor) -> bool:
             place = _followed(node, i, shape, _shape(child, its_number, shapes), now, *found)
             if place is not None:
                 todo.append((child, its_number, place))
-            elif not _of_parameters(child, plain):
+            elif not _of_parameters(child, of_parameters):
                 return False
     return True
 
@@ -148,23 +148,21 @@ def _shape(node: Node, number: int, known: dict[Node, list[Sequence[int]]]) -> S
     return known[node][number] if number < len(known[node]) else ()
 
 
-def _of_parameters(node: Node, known: dict[Node, bool]) -> bool:
-    """Whether nothing but parameters is behind it, put together by operations above; `known`: what was found before.
+def _of_parameters(node: Node, seen: set[Node]) -> bool:
+    """Whether nothing but parameters is behind it, put together by operations above; `seen`: of what that is known.
 
     An input has no gradient either, and an operation that is not above may have one without showing it, as a look-up
     has.
     """
     todo = [node]
-    behind: set[Node] = set()
     while todo:
         node = todo.pop()
-        if hasattr(node, "variable") or node in behind:
+        if hasattr(node, "variable") or node in seen:
             continue
-        if node not in known:
-            arguments = [child for child, _ in node.next_functions]
-            known[node] = name_of(node) in _KNOWN and bool(arguments) and None not in arguments
-        if not known[node]:
+        arguments = [child for child, _ in node.next_functions]
+        given = [child for child in arguments if child is not None]
+        if name_of(node) not in _KNOWN or not arguments or len(given) < len(arguments):
             return False
-        behind.add(node)
-        todo += [child for child, _ in node.next_functions if child is not None]
+        seen.add(node)
+        todo += given
     return True

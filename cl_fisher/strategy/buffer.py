@@ -95,9 +95,13 @@ class Buffer:
         if self.memory != "class_balanced":
             return
         for inputs, targets, *about in batches:
-            task = about[1] if len(about) > 1 else torch.full_like(targets, self.phase)
+            task = self.task_of(targets, *about)
             fresh = self._unmet(task, about[0]) if about else torch.arange(len(targets))
             self.add(inputs[fresh.to(inputs.device)], targets[fresh.to(targets.device)], task[fresh.to(task.device)])
+
+    def task_of(self, targets: Tensor, _position: Tensor | None = None, task: Tensor | None = None) -> Tensor:
+        """Which task each example is of: as told, since blurred boundaries lend some from others; else the phase's."""
+        return torch.full_like(targets, self.phase) if task is None else task
 
     def add(self, inputs: Tensor, targets: Tensor, task: Tensor, key: Tensor | None = None) -> None:
         """Offer examples to the classes' shares: those with the smallest keys stay, random ones (float64) if None."""

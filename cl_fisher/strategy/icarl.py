@@ -81,17 +81,13 @@ class ICaRL(Strategy):
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
         """Choose exemplars among (inputs, targets, position, task), the task's own if no task is given; read twice."""
         with undisturbed(self.model), torch.no_grad():
-            found = [(self._look(x)[0].cpu(), y.cpu(), self._task(y, *rest).cpu()) for x, y, *rest in batches]
+            found = [(self._look(x)[0].cpu(), y.cpu(), self.buffer.task_of(y, *rest).cpu()) for x, y, *rest in batches]
         features, targets, task = (torch.cat(column) for column in zip(*found, strict=True))
         rank = self._ranked(features, targets, task)
         sizes = [len(own) for _, own, _ in found]
         for (inputs, *_), y, t, key in zip(batches, *(c.split(sizes) for c in (targets, task, rank)), strict=True):
             chosen = key.isfinite()
             self.buffer.add(inputs[chosen.to(inputs.device)], y[chosen], t[chosen], key[chosen])
-
-    def _task(self, targets: Tensor, _position: Tensor | None = None, task: Tensor | None = None) -> Tensor:
-        """With blurred boundaries not all examples are of the task that ends."""
-        return torch.full_like(targets, self.buffer.phase) if task is None else task
 
     def _ranked(self, features: Tensor, targets: Tensor, task: Tensor) -> Tensor:
         """Place in the herd of its class, float64 [N]; infinite for examples that are not chosen."""

@@ -265,7 +265,7 @@ class Stream:
         dtype = torch.float32 if trainer.precision == "32-true" else next(self.model.parameters()).dtype
         check_outputs(self.model, self.phases, self.sequence.n_outputs, dtype)
         trained = self.phases[:1] if self.settings.batchnorm == "frozen" else self.phases
-        check_single_example(self.model, trained, self.settings.batch_size, self.settings.iterations)
+        check_single_example(self.model, trained, self.settings.batch_size, self.settings.iterations, dtype)
         if self.strategy.step == "proximal":
             check_optimizer(self.new_optimizer())
         self._check_clock(trainer.accumulate_grad_batches)
@@ -277,10 +277,13 @@ class Stream:
                 raise InputError(f"{error}; checkpoint=none runs without storing anything") from error
 
     def _check_clock(self, accumulated: int) -> None:
-        every, sizes = self.settings.consolidate_every, [sum(map(len, phase.data.values())) for phase in self.phases]
+        every = self.settings.consolidate_every
+        if every is None:
+            return
+        sizes = [sum(map(len, phase.data.values())) for phase in self.phases]
         batches = [-(-size // self.settings.batch_size) for size in sizes]
         steps = sum(self._length(p, n, accumulated)[0] for p, n in zip(self.phases, batches, strict=True))
-        if every is not None and every > steps:
+        if every > steps:
             raise InputError(
                 f"consolidate_every={every}: the whole sequence takes {steps} optimizer steps, so nothing would be "
                 "consolidated; take a smaller number, or null for task ends"
