@@ -1,8 +1,9 @@
 """One job: a configuration becomes objects, and they run one task sequence. The only place that knows all parts."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -126,8 +127,8 @@ def assemble(
         sequence,
         model,
         _made(cfg, "strategy", Strategy, model=model),
-        build(cfg.optimizer),
-        build(cfg.trainer),
+        _maker(cfg, "optimizer"),
+        _maker(cfg, "trainer"),
         settings,
         listeners or [],
         directory,
@@ -141,6 +142,16 @@ def _made(cfg: DictConfig, group: str, kind: type[Part], **kwargs: Any) -> Part:
     if not isinstance(made, kind):
         raise InputError(f"{group}._target_={cfg[group]._target_} makes a {type(made).__name__}, not a {kind.__name__}")
     return made
+
+
+def _maker(cfg: DictConfig, group: str) -> Callable[..., Any]:
+    """What makes a group's choice once the rest is known."""
+    if not cfg[group].get("_partial_"):
+        raise InputError(
+            f"{group}: `_partial_: true` is missing beside `_target_: {cfg[group].get('_target_')}`, for it is made "
+            "when the network is there"
+        )
+    return cast("Callable[..., Any]", build(cfg[group]))
 
 
 def _dataset(cfg: DictConfig, choices: dict[str, str]) -> str:

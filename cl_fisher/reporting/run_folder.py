@@ -71,7 +71,7 @@ class RunFolder:
                 for task, (accuracy, n) in enumerate(zip(event.accuracy, event.counts, strict=True), start=1):
                     table.append(ACCURACY_COLUMNS, (event.after_task, task, accuracy, n))
             case Consolidated():
-                values = {"task": event.task, **event.values}
+                values = {"task": event.task, **event.values, "global_step": event.global_step}
                 self._tables["fisher"].append(tuple(values), tuple(values.values()))
             case Regions():
                 for x, y, unit, probability in zip(event.x, event.y, event.unit, event.probability, strict=True):

@@ -1,5 +1,6 @@
 """A bounded memory of examples, for strategies that replay them."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -59,6 +60,7 @@ class Buffer:
         self.phase = 0
         self._n_seen = 0
         self._met: set[tuple[int, int]] = set()
+        self._warned = False
         self._keep, self._draw = generator(seed, "memory"), generator(seed, "replay")
 
     def __len__(self) -> int:
@@ -109,7 +111,18 @@ class Buffer:
         rows["key"] = torch.rand(len(targets), generator=self._keep, dtype=torch.float64) if key is None else key
         if self.columns:
             rows = {name: torch.cat([self.columns[name], new.to(self.columns[name])]) for name, new in rows.items()}
-        self.columns = _picked(rows, balanced(_groups(rows), rows["key"], self.capacity, self.per_class))
+        groups = _groups(rows)
+        self.columns = _picked(rows, balanced(groups, rows["key"], self.capacity, self.per_class))
+        self._warn_of_classes_left_out(len(groups.unique(dim=0)))
+
+    def _warn_of_classes_left_out(self, classes: int) -> None:
+        if self.per_class is None and self.capacity < classes and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"capacity={self.capacity} is less than the {classes} classes of all tasks so far: some have no "
+                "example in memory",
+                stacklevel=3,
+            )
 
     def room(self, targets: Tensor, task: Tensor) -> int:
         """The most that will be kept of any class of some examples that are about to be added."""

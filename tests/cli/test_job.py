@@ -297,3 +297,21 @@ def test_a_component_of_ones_own_that_makes_something_else(run, tmp_path, capsys
     (tmp_path / "own.py").write_text("def nothing(**_):\n    pass\n")
     run(f"{group}._target_=own.nothing", status=2)
     assert f"{group}._target_=own.nothing makes a NoneType, not a {kind}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("group", ["optimizer", "trainer"])
+def test_what_is_made_later_must_be_partial(run, capsys, group):
+    run(f"~{group}._partial_", status=2)
+    assert f"{group}: `_partial_: true` is missing beside" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line_and_said_once(tmp_path):
+    """A process of its own: pytest makes errors of warnings."""
+    words = ["strategy=er", "strategy.capacity=3", "scenario=class", *SMALL, "n_tasks=3", f"output_dir={tmp_path}"]
+    command = [sys.executable, "-P", "-m", "cl_fisher", "run", "benchmark=split", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    wanted = "cl-fisher: warning: capacity=3 is less than the 4 classes of all tasks so far"
+    assert [line for line in done.stderr.splitlines() if "capacity" in line] == [
+        f"{wanted}: some have no example in memory"
+    ]

@@ -43,9 +43,9 @@ def test_whole_run(tmp_path, events):
     assert rows(folder / "steps.csv")[0] == ["task", "epoch", "step", "global_step", "loss", "penalty"]
     assert rows(folder / "steps.csv")[3] == ["2", "1", "1", "3", "0.75", "0.25"]
     assert rows(folder / "fisher.csv") == [
-        ["task", "estimator", "structure", "samples", "seconds", "bytes", "trace"],
-        ["1", "exact", "diagonal", "90", "0.5", "40", "1.5"],
-        ["2", "exact", "diagonal", "90", "0.5", "40", "3.0"],
+        ["task", "estimator", "structure", "samples", "seconds", "bytes", "trace", "global_step"],
+        ["1", "exact", "diagonal", "90", "0.5", "40", "1.5", "2"],
+        ["2", "exact", "diagonal", "90", "0.5", "40", "3.0", "4"],
     ]
     assert len(rows(folder / "validation.csv")) == 5
     assert metrics(folder) == dict(events[-1].summary)
@@ -145,9 +145,9 @@ def test_no_validation_examples_no_file(tmp_path, events):
 def test_columns_are_those_of_the_first_row(tmp_path, events):
     later = Consolidated(2, 4, {"trace": 2.0, "surprise": 1})
     tell(RunFolder(tmp_path), [events[0], events[5], later])
-    assert rows(tmp_path / "fisher.csv")[2] == ["2", "", "", "", "", "", "2.0"]
+    assert rows(tmp_path / "fisher.csv")[2] == ["2", "", "", "", "", "", "2.0", "4"]
     tell(RunFolder(tmp_path), [replace(events[0], resumed_from=1), later])
-    assert rows(tmp_path / "fisher.csv")[3] == ["2", "", "", "", "", "", "2.0"]
+    assert rows(tmp_path / "fisher.csv")[3] == ["2", "", "", "", "", "", "2.0", "4"]
 
 
 def test_interrupted_write_leaves_the_old_file(tmp_path, events, monkeypatch):

@@ -71,13 +71,20 @@ def filled(capacity=20, per_class=None, tasks=3, seed=0):
     return buffer
 
 
-@pytest.mark.parametrize(("capacity", "per_class", "shares"), [(20, None, {3, 4}), (3, None, {1}), (20, 8, {8})])
+@pytest.mark.parametrize(("capacity", "per_class", "shares"), [(20, None, {3, 4}), (6, None, {1}), (20, 8, {8})])
 def test_classes_of_all_tasks_have_equal_shares(capacity, per_class, shares):
     buffer = filled(capacity, per_class)
     groups = torch.stack([buffer.columns["task"], buffer.columns["targets"]], 1)
     assert set(groups.unique(dim=0, return_counts=True)[1].tolist()) == shares
     assert len(buffer) == (capacity if per_class is None else 6 * per_class)
     assert len(set(held(buffer))) == len(buffer)
+
+
+def test_a_memory_with_no_room_for_some_classes_says_so_once():
+    with pytest.warns(UserWarning, match="capacity=3 is less than the 4 classes of all tasks so far") as said:
+        buffer = filled(3)
+    assert len(said) == 1
+    assert len(buffer) == 3
 
 
 def test_without_boundaries_an_example_is_taken_once_however_often_it_comes():
