@@ -16,6 +16,8 @@ _NEED = {
     "class": "a task needs at least one class",
     "growing": "the first task needs at least two classes, for with one output there is nothing to learn and no Fisher "
     "(scenario.head=full can start with one)",
+    "separate": "each task needs at least two classes, for only a task's own outputs compete in training "
+    "(scenario.head=full or growing can do with one)",
 }
 
 
@@ -54,16 +56,15 @@ def check_split(
     n_dealt = _count(class_order, n_classes)
     if sizes is not None:
         return _check_sizes(sizes, n_tasks, n_dealt, scenario_name, head)
-    fewest = 1 if scenario_name == "class" else 2
-    grows = scenario_name == "class" and head != "full"
+    need = head if scenario_name == "class" and head != "full" else scenario_name
+    fewest = 1 if need in ("class", "growing") else 2
     fits = [n for n in range(1, n_dealt // fewest + 1) if scenario_name != "domain" or n_dealt % n == 0]
-    possible = [n for n in fits if n < n_dealt or not grows]
+    possible = [n for n in fits if n < n_dealt or need != "growing"]
     if n_tasks not in possible:
-        need = _NEED["growing" if grows else scenario_name]
         choice = f"one of {possible}" if scenario_name == "domain" else f"at most {max(possible, default=0)}"
         raise InputError(
             f"n_tasks={n_tasks} does not fit {n_dealt} classes with scenario={scenario_name}: "
-            f"{need}; n_tasks can be {choice}"
+            f"{_NEED[need]}; n_tasks can be {choice}"
         )
     return [n_dealt // n_tasks + (task < n_dealt % n_tasks) for task in range(n_tasks)]
 
@@ -105,8 +106,8 @@ def _check_sizes(sizes: Sequence[int], n_tasks: int, n_dealt: int, scenario_name
     alone = scenario_name != "class" and 1 in counts
     if alone or (scenario_name == "domain" and len(set(counts)) > 1):
         raise InputError(f"{wrong}not possible with scenario={scenario_name}: {_NEED[scenario_name]}")
-    if scenario_name == "class" and head != "full" and counts[0] == 1:
-        raise InputError(f"{wrong}not possible with scenario.head={head}: {_NEED['growing']}")
+    if scenario_name == "class" and head != "full" and 1 in (counts if head == "separate" else counts[:1]):
+        raise InputError(f"{wrong}not possible with scenario.head={head}: {_NEED[head]}")
     return counts
 
 

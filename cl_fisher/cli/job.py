@@ -74,12 +74,12 @@ def run(cfg: DictConfig, choices: dict[str, str], overrides: list[str], command:
     config = {str(key): value for key, value in resolved.items()}
     kept = None if cfg.reference_dir is None else Path(str(cfg.reference_dir)).expanduser()
     if kept is not None:
-        stream.ledger.references = reference.load(kept, config)
+        stream.ledger.references = reference.load(kept, config, stream.data)
     summary = stream.run(
         RunStarted(cfg.n_tasks, len(stream.phases), config, choices, tuple(overrides), command, stream.done)
     )
     if kept is not None:
-        reference.save(kept, config, summary["accuracy"])
+        reference.save(kept, config, stream.data, summary["accuracy"])
     judged = summary["validation"] or summary
     return {"status": summary["status"], "value": judged["avg_accuracy"]}
 
@@ -116,6 +116,7 @@ def assemble(
         optimizer_state=cfg.optimizer_state,
         batchnorm=cfg.batchnorm,
         fisher_samples=cfg.fisher.samples if cfg.fisher.sampling == "uniform" else None,
+        fisher_shuffled=cfg.fisher.until is not None,
         consolidate_every=cfg.consolidate_every,
         eval_every=cfg.eval_every,
         eval_samples=cfg.eval_samples,

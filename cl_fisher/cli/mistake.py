@@ -30,6 +30,8 @@ def _wrong_choice(catalog: Catalog, override: Override) -> str | None:
     choices = catalog.groups.get(group, {})
     if override.is_delete() or isinstance(choice, (list, dict)) or str(choice) in choices:
         return None
+    if choice is None:
+        return f"{group}=null: Hydra takes no null for a group; ~{group} leaves it out"
     text = show(choice)
     near = did_you_mean(text, choices) or ";"
     return f"{group}={text}: there is no {group} '{text}'{near} there are {', '.join(choices)}"

@@ -132,6 +132,8 @@ def _compose_cell(engine: Engine, hydra: list[str], own: list[str], number: int)
 
 def _check(engine: Engine, parsed: Sequence[Override], cfg: DictConfig) -> Cell:
     """A composed job as a cell, once it is right."""
+    if cfg.hydra.job.chdir:
+        raise InputError("hydra.job.chdir=true is not possible: paths are meant from the folder that you are in")
     chosen, plain = choices(cfg.hydra), job(cfg)
     catalog = Catalog(engine.folders)
     check_repeated(catalog, parsed, chosen)

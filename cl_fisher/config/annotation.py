@@ -64,9 +64,10 @@ def _elements(node: ast.expr) -> list[ast.expr]:
 
 
 def _first(name: str, value: Any, options: list[ast.expr], source: Source) -> str | None:
-    """None if any option fits; else what the first one of the value's kind says, list or not."""
-    alike = [o for o in options if _is_sequence(o) is isinstance(value, list)]
-    problems = [problem(name, value, o, source) for o in [*alike, *options]]
+    """None if any option fits; else what the first one of the value's kind says, list or not, and null the last."""
+    listed = isinstance(value, list)
+    inner = sorted(options, key=lambda o: (isinstance(o, ast.Constant), _is_sequence(o) is not listed))
+    problems = [problem(name, value, o, source) for o in inner]
     return None if None in problems else problems[0]
 
 

@@ -197,8 +197,8 @@ def _check_sequence(values: Node) -> None:
 
 
 def _check_scenario(values: Node) -> None:
-    """What a strategy cannot do: `SCENARIOS` and `WHY`, `TASK_ENDS` and `OLD_ROWS` stand in its source file."""
-    name, rows = values["scenario"]["name"], values["scenario"].get("old_rows")
+    """What a strategy cannot do: `SCENARIOS`, `WHY`, `TASK_ENDS`, `UNBLURRED`, `OLD_ROWS` stand in its source file."""
+    name, rows, blur = (values["scenario"].get(key) for key in ("name", "old_rows", "blur"))
     strategy = values["strategy"]
     for target in [strategy["_target_"], *(part.get("_target_", "") for part in strategy.get("parts", {}).values())]:
         kind = str(target).rpartition(".")[2]
@@ -210,6 +210,9 @@ def _check_scenario(values: Node) -> None:
         if values["consolidate_every"] is not None and needs_ends is not None:
             every = values["consolidate_every"]
             raise InputError(f"consolidate_every={every} is not possible with {kind}: {needs_ends}")
+        unblurred = constant(str(target), "UNBLURRED")
+        if blur and unblurred is not None:
+            raise InputError(f"scenario.blur={blur:g} is not possible with {kind}: {unblurred}")
         possible = constant(str(target), "OLD_ROWS")
         if isinstance(possible, tuple) and rows not in possible:
             raise InputError(

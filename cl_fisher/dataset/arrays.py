@@ -116,11 +116,12 @@ def _inputs(file: Path, key: str, array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    wrong = np.argwhere(~np.isfinite(array))
+        single = array.astype(np.float32)
+    wrong = np.argwhere(~np.isfinite(single))
     if len(wrong):
-        raise InputError(f"{file}: {key}{wrong[0].tolist()} is {array[tuple(wrong[0])]}: finite numbers are wanted")
-    return array
+        found = array[tuple(wrong[0])]
+        raise InputError(f"{file}: {key}{wrong[0].tolist()} is {found}: finite numbers of 32 bits are wanted")
+    return single
 
 
 def _channels_first(x: np.ndarray, layout: Layout, name: str) -> Tensor:

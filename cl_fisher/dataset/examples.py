@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cl_fisher.error import InputError
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -66,3 +68,22 @@ class DataSet:
     n_classes: int
     classes: tuple[str, ...] = ()
     """What the user calls each label, in the order of labels; empty where nothing is known."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` for what no task could be made of."""
+        for name, part in (("training", self.train), ("test", self.test)):
+            targets = part.targets
+            if not len(part) or len(targets) != len(part):
+                raise InputError(f"the data set's {name} part has {len(part)} examples and {len(targets)} targets")
+            if targets.dtype != torch.int64 or targets.dim() != 1:
+                found = f"{str(targets.dtype).removeprefix('torch.')} {list(targets.shape)}"
+                raise InputError(f"the data set's {name} targets are {found}: int64 [N] is wanted, a label each")
+            low, high = int(targets.min()), int(targets.max())
+            if low < 0 or high >= self.n_classes:
+                raise InputError(
+                    f"the data set's {name} targets go from {low} to {high}: with n_classes={self.n_classes} they must "
+                    f"be labels from 0 to {self.n_classes - 1}"
+                )
+        if self.train.shape != self.test.shape:
+            shapes = f"{list(self.train.shape)} and {list(self.test.shape)}"
+            raise InputError(f"the data set's training and test inputs differ in shape: {shapes}")

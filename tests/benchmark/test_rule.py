@@ -64,6 +64,8 @@ def test_explicit_sizes_and_order_may_leave_classes_out():
         ((2, 10, "domain", "random", [1, 1]), "at least two"),
         ((2, 10, "class", "random", [2.5, 2]), "sizes.*list of whole numbers"),
         ((2, 10, "class", "random", 2), "sizes=2: a list of whole numbers"),
+        ((6, 10, "class", "random", None, "separate"), "only a task's own outputs compete.*n_tasks can be at most 5"),
+        ((3, 10, "class", "random", [2, 1, 1], "separate"), r"scenario\.head=separate: each task needs at least two"),
     ],
 )
 def test_refused_with_the_reason(arguments, words):

@@ -1,6 +1,10 @@
+from dataclasses import replace
+
+import pytest
 import torch
 
-from cl_fisher.dataset.examples import Examples
+from cl_fisher.dataset.examples import DataSet, Examples
+from cl_fisher.error import InputError
 
 
 def make(n: int = 6) -> Examples:
@@ -43,3 +47,23 @@ def test_inputs_do_not_write_to_the_source():
     before = examples.source.clone()
     examples.inputs(torch.arange(6))
     assert examples.source.equal(before)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"targets": torch.arange(1, 7)}, "targets go from 1 to 6: with n_classes=6 they must be labels from 0 to 5"),
+        ({"targets": torch.arange(-1, 5)}, "targets go from -1 to 4"),
+        ({"targets": torch.arange(5)}, "has 6 examples and 5 targets"),
+        ({"targets": torch.arange(6.0)}, r"targets are float32 \[6\]: int64 \[N\] is wanted"),
+        ({"targets": torch.zeros(6, 1, dtype=torch.int64)}, r"targets are int64 \[6, 1\]"),
+        ({"rows": torch.arange(0), "targets": torch.arange(0)}, "has 0 examples"),
+        ({"source": torch.zeros(10, 3, 5, 5)}, r"differ in shape: \[3, [45], [45]\] and \[3, [45], [45]\]"),
+    ],
+)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_data_set_that_no_task_could_be_made_of(change, words, part):
+    parts = {"train": make(), "test": make()}
+    DataSet(**parts, n_classes=6)
+    with pytest.raises(InputError, match=words):
+        DataSet(**parts | {part: replace(parts[part], **change)}, n_classes=6)
