@@ -17,6 +17,7 @@ from cl_fisher.model.convnet import ConvNet
 from cl_fisher.model.lora import lora
 from cl_fisher.model.mlp import MLP
 from cl_fisher.model.resnet import ResNet
+from cl_fisher.model.timm import timm_network
 from cl_fisher.model.vit_tiny import vit_tiny
 
 BASES = {
@@ -101,6 +102,63 @@ def test_ewc_on_two_tasks_leaves_the_base_alone_bit_for_bit(base):
     again.load_state_dict(stream.state_dict())
     assert again.strategy.penalty() == pytest.approx(stream.strategy.penalty())
     assert again.strategy.quadratic.centre.keys() == set(learning)
+
+
+class Odd(nn.Module):
+    """A layer whose weight alone is used, one whose branch is shut off, a norm that lets nothing through."""
+
+    def __init__(self, n_outputs, **_):
+        super().__init__()
+        self.first, self.unused = nn.Linear(64, 6), nn.Linear(6, 6)
+        self.shut, self.gain = nn.Linear(6, 6), nn.Parameter(torch.zeros(()))
+        self.behind, self.norm = nn.Linear(6, 6), nn.BatchNorm1d(6)
+        nn.init.zeros_(self.norm.weight)
+        self.head = nn.Linear(6, n_outputs)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, inputs):
+        x = self.first(inputs.flatten(1))
+        x = nn.functional.linear(x, self.unused.weight)
+        x = x + self.gain * self.shut(x)
+        return self.head(x + self.norm(self.behind(x)))
+
+
+def adapted(model):
+    return [name.removesuffix(".lora_A.default.weight") for name, _ in model.named_parameters() if "lora_A" in name]
+
+
+def test_adapters_are_where_they_can_act():
+    model = seeded(lora, SHAPE, 3, Odd, rank=2)
+    assert adapted(model) == ["first", "behind"]
+    assert model.norm.weight.eq(1).all()
+    assert not model.head.weight.any()
+    assert all(p.grad is None for p in model.parameters())
+    assert all(m.training for m in model.modules())
+
+
+@pytest.mark.parametrize("name", ["unused", "shut"])
+def test_a_target_through_which_no_adapter_could_act_is_refused(name):
+    with pytest.raises(InputError, match=f"an adapter could not act through {name}, which .* there are first, behind"):
+        lora(SHAPE, 3, Odd, targets=["first", name])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "n"),
+    [
+        ("resnet10t", {}, 14),
+        ("beit_base_patch16_224", {"patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2}, 4),
+    ],
+)
+def test_in_a_network_of_timm_every_adapter_learns(name, options, n):
+    pytest.importorskip("timm")
+    model = seeded(lora, (3, 16, 16), 3, partial(timm_network, name=name, **options), rank=2)
+    for key, p in model.named_parameters():
+        if "lora_B" in key:
+            nn.init.normal_(p)
+    model.eval()(torch.randn(4, 3, 16, 16)).logsumexp(1).sum().backward()
+    gradients = [p.grad for key, p in model.named_parameters() if "lora_" in key]
+    assert len(gradients) == 2 * n
+    assert all(g is not None and g.any() for g in gradients)
 
 
 @pytest.mark.parametrize(
