@@ -27,16 +27,19 @@ def kind(config: Mapping[str, Any]) -> str | None:
     return name if name in KINDS else None
 
 
-def key(config: Mapping[str, Any]) -> str:
-    """Equal for configurations that differ only in the strategy, and in what cannot change a reference."""
+def key(config: Mapping[str, Any], data: str | None) -> str:
+    """Equal for configurations that differ only in the strategy, and in what cannot change a reference.
+
+    `data`: the fingerprint of the task sequence, for a path does not say what lies there; None if it is not known.
+    """
     matters = {name: value for name, value in config.items() if name not in BESIDE}
     if matters.get("iterations") is not None:
         del matters["epochs"]
     text = json.dumps(matters, sort_keys=True, default=str)
-    return hashlib.sha256(f"{version('cl_fisher')} {text}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{version('cl_fisher')} {data} {text}".encode()).hexdigest()[:32]
 
 
-def save(folder: Path, config: Mapping[str, Any], accuracy: Sequence[Sequence[float | None]]) -> None:
+def save(folder: Path, config: Mapping[str, Any], data: str, accuracy: Sequence[Sequence[float | None]]) -> None:
     """Keep the accuracy matrix of a run that has finished, if it is a reference; a failure costs a warning only."""
     name = kind(config)
     if name is None:
@@ -44,16 +47,19 @@ def save(folder: Path, config: Mapping[str, Any], accuracy: Sequence[Sequence[fl
     content = json.dumps({"kind": name, "accuracy": accuracy, "config": config}, default=str)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{key(config)}_{name}.json", content + "\n")
+        write_atomically(folder / f"{key(config, data)}_{name}.json", content + "\n")
     except OSError as error:
         warnings.warn(f"reference_dir={folder}: no reference was kept ({error.strerror or error})", stacklevel=2)
 
 
-def load(folder: Path, config: Mapping[str, Any]) -> References:
-    """The references for a run with this configuration, as far as there are any. A damaged file costs a warning."""
+def load(folder: Path, config: Mapping[str, Any], data: str) -> References:
+    """The references for a run with this configuration and data, as far as there are any.
+
+    A damaged file costs a warning.
+    """
     found = {}
     for name in KINDS:
-        path = folder / f"{key(config)}_{name}.json"
+        path = folder / f"{key(config, data)}_{name}.json"
         try:
             if path.is_file():
                 found[name] = _matrix(json.loads(path.read_text(encoding="utf-8")), name, config["n_tasks"])
@@ -68,16 +74,20 @@ def completed(sources: Sequence[Source]) -> list[Source]:
     for run in (run for source in sources for run in source.runs if run.status == "finished"):
         name = kind(run.config)
         if name is not None:
-            found.setdefault(key(run.config), {})[name] = run.metrics["accuracy"]
+            found.setdefault(_key(run), {})[name] = run.metrics["accuracy"]
     return [replace(s, runs=tuple(_completed(run, found) for run in s.runs)) for s in sources] if found else [*sources]
 
 
 def _completed(run: Run, found: Mapping[str, References]) -> Run:
-    references = found.get(key(run.config)) if run.metrics else None
+    references = found.get(_key(run)) if run.metrics else None
     if not references:
         return run
     metrics = summary(run.metrics["accuracy"], references, run.is_joint)
     return replace(run, metrics=run.metrics | {k: value for k, value in metrics.items() if value is not None})
+
+
+def _key(run: Run) -> str:
+    return key(run.config, run.metrics.get("data"))
 
 
 def _matrix(content: Any, name: str, n_tasks: int) -> list[list[float | None]]:

@@ -1,7 +1,7 @@
 """Averaged gradient episodic memory."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class AGEM(Strategy):
         replay_batch_size: size of the memory's batch; as large as the task's if None.
         seed: of all draws.
     """
+
+    remembers: ClassVar[bool] = True
 
     @checked
     def __init__(

@@ -90,9 +90,8 @@ class Buffer:
     def take(self, batches: Iterable[Sequence[Any]]) -> None:
         """Take from the data of the phase that ends, (inputs, targets, position, task). "class_balanced" only.
 
-        They are those that a Fisher would be estimated from: `fisher.samples` bounds both. Without boundaries they come
-        again and again within a phase; by its position each counts once. `position` and `task` may be missing: all are
-        new then, and of the phase's task.
+        Without boundaries they come again and again within a phase; by its position each counts once. `position` and
+        `task` may be missing: all are new then, and of the phase's task.
         """
         if self.memory != "class_balanced":
             return

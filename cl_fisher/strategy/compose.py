@@ -50,6 +50,8 @@ class Compose(Strategy):
         self.trains_on = next((p.trains_on for p in self.parts.values() if p.trains_on != "task"), "task")  # type: ignore[misc]
         self.reads_gradient = any(p.reads_gradient for p in self.parts.values())  # type: ignore[misc]
         self.starts_anew = any(p.starts_anew for p in self.parts.values())  # type: ignore[misc]
+        self.chooses_data = any(p.chooses_data for p in self.parts.values())  # type: ignore[misc]
+        self.remembers = any(p.remembers for p in self.parts.values())  # type: ignore[misc]
         self.step = "gradient" if all(p.step == "gradient" for p in self.parts.values()) else "proximal"
 
     def begin_task(self, number: int, heads: Heads) -> None:

@@ -1,7 +1,7 @@
 """Experience replay."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ class ER(Strategy):
             current examples in task t, plus 1 - 1/t times that over the replayed ones (van de Ven et al. 2022).
         seed: of all draws.
     """
+
+    remembers: ClassVar[bool] = True
 
     @checked
     def __init__(

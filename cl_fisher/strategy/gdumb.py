@@ -30,6 +30,7 @@ class GDumb(Strategy):
     """
 
     starts_anew: ClassVar[bool] = True
+    chooses_data: ClassVar[bool] = True
 
     @checked
     def __init__(

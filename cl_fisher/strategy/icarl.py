@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ class ICaRL(Strategy):
         capacity: exemplars of all classes together.
         per_class: so many of each class instead.
     """
+
+    chooses_data: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
 
     @checked
     def __init__(

@@ -13,6 +13,7 @@ from cl_fisher.strategy.strategy import Strategy
 
 SCENARIOS = ("task",)
 WHY = "each task has a network of its own, and which one to ask must be known"
+UNBLURRED = "a task's network is to see that task alone"
 
 
 class Independent(Strategy):

@@ -15,6 +15,7 @@ from cl_fisher.strategy.strategy import Strategy
 
 SCENARIOS = ("task",)
 WHY = "each task uses its own part of the network, and which one must be known"
+UNBLURRED = "a task's weights are to learn that task alone"
 OLD_ROWS = ("penalised", "frozen")
 
 

@@ -35,6 +35,10 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
     """Whether each task begins with other weights, so that what the optimizer remembers is void."""
     reads_gradient: ClassVar[bool] = False
     """Whether `add_gradient` looks at the gradient of the loss, which nothing else must have changed by then."""
+    chooses_data: ClassVar[bool] = False
+    """Whether `training_data` changes what it is given."""
+    remembers: ClassVar[bool] = False
+    """Whether `consolidate` keeps examples: it is shown all of a task's then, whatever `fisher.samples` says."""
 
     @checked
     def __init__(self, model: nn.Module, strength: NonNegative, step: Step = "gradient") -> None:

@@ -28,7 +28,8 @@ class Consolidation:
         ledger: where its seconds are booked.
         send: who is told.
         seed: draws the examples.
-        samples: how many at a task's end; None: all.
+        samples: how many are drawn; None: all. A strategy that remembers examples chooses among all in any case.
+        shuffled: whether all are read in random order, so that an estimate may stop before the last.
     """
 
     def __init__(
@@ -40,21 +41,36 @@ class Consolidation:
         send: Callable[[Event], None],
         seed: int,
         samples: int | None,
+        shuffled: bool = False,
     ) -> None:
         self.sequence, self.model, self.strategy = sequence, model, strategy
-        self.ledger, self.send, self.seed, self.samples = ledger, send, seed, samples
+        self.ledger, self.send, self.seed, self.samples, self.shuffled = ledger, send, seed, samples, shuffled
         self.n_read = 0
         """Examples read so far; one that is read twice counts twice."""
 
     def end_task(self, phase: Phase, global_step: int) -> None:
         """Take note of the phase's own examples, as many as are asked for."""
         data = self._own(phase)
-        n, draw = len(data), generator(self.seed, "fisher", phase.seen)
-        few = None if self.samples is None or self.samples >= n else torch.randperm(n, generator=draw)[: self.samples]
-        self.take(phase, self._readable(data, few), global_step)
+        shown = self._shown(torch.arange(len(data)), generator(self.seed, "fisher", phase.seen))
+        self._take(phase, self._readable(data, shown), global_step)
 
-    def take(self, phase: Phase, examples: ReadingBatches, global_step: int) -> None:
-        """Take note of these examples, for which the same outputs compete as for the phase's own."""
+    def take(self, phase: Phase, data: PhaseData, which: Tensor, global_step: int) -> None:
+        """Take note of examples at these positions, as many as are asked for.
+
+        For all of `data` the same outputs must compete as for the phase's own.
+        """
+        shown = self._shown(which, generator(self.seed, "fisher", phase.seen, global_step))
+        self._take(phase, self._readable(data, shown), global_step)
+
+    def _shown(self, which: Tensor, draw: torch.Generator) -> Tensor:
+        """Which of these positions are read, and in which order."""
+        n = len(which) if self.samples is None else min(self.samples, len(which))
+        if n == len(which) and not self.shuffled:
+            return which
+        order = which[torch.randperm(len(which), generator=draw)]
+        return order if self.strategy.remembers else order[:n]
+
+    def _take(self, phase: Phase, examples: ReadingBatches, global_step: int) -> None:
         before = self.ledger.seconds["fisher"]
         with self.ledger.clock("fisher"):
             fisher = self.strategy.consolidate(examples, self._classes(phase))
@@ -94,19 +110,19 @@ class Consolidation:
     def _classes(self, phase: Phase) -> range | None:
         return self.sequence.trained(self.sequence.tasks[phase.seen - 1], phase.seen)
 
-    def _readable(self, data: PhaseData, which: Tensor | None) -> ReadingBatches:
+    def _readable(self, data: PhaseData, which: Tensor) -> ReadingBatches:
         dtype = next(self.model.parameters()).dtype  # a Trainer of another precision leaves the model in it
         return ReadingBatches(data, which, dtype)
 
 
 @contextmanager
 def stirred(model: nn.Module, seed: int) -> Iterator[None]:
-    """Parameters that are zero everywhere are drawn, and zero again on leaving.
+    """Parameters that learn and are zero everywhere are drawn, and zero again on leaving.
 
     An output layer at zero (vision transformers), or an adapter's B, would let no gradient through to what lies before
     it, which then looked as if it took no part in the outputs.
     """
-    zero = [p for p in model.parameters() if not is_lazy(p) and not p.any()]
+    zero = [p for p in model.parameters() if p.requires_grad and not is_lazy(p) and not p.any()]
     draw = generator(seed, "rehearsal")
     with torch.no_grad():
         for p in zero:

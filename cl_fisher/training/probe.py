@@ -1,4 +1,4 @@
-"""Evaluation while a task is trained: right before its first step, every n optimizer steps, and after its last."""
+"""Evaluation while a task is trained: right before its first step, every n optimizer steps, and at its end."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,8 @@ from cl_fisher.training import checkpoint
 class Probe(pl.Callback):
     """Calls `measure(step)` when it is due. Whatever is drawn meanwhile, training goes on with the draws it would have.
 
-    The clock starts anew with each task, so that all tasks are measured at the same steps.
+    The clock starts anew with each task, so that all tasks are measured at the same steps. The last of `steps` is
+    measured at the `end`, once the task has been consolidated, which may change what is predicted (iCaRL's exemplars).
     """
 
     def __init__(self, every: int, steps: int, measure: Callable[[int], None]) -> None:
@@ -36,8 +37,12 @@ class Probe(pl.Callback):
     ) -> None:
         """Measure when due; several batches may make one step."""
         step = trainer.global_step
-        if step != self._last and (step % self.every == 0 or step == self.steps):
+        if step != self._last and step % self.every == 0 and step < self.steps:
             self._measure(step)
+
+    def end(self) -> None:
+        """Measure what the task has come to."""
+        self._measure(self.steps)
 
     def _measure(self, step: int) -> None:
         self._last = step

@@ -14,6 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.optim import Optimizer
 
+from cl_fisher.benchmark.fingerprint import fingerprint
 from cl_fisher.benchmark.task import TaskSequence
 from cl_fisher.error import InputError, RunError
 from cl_fisher.event import (
@@ -41,7 +42,7 @@ from cl_fisher.training.module import ContinualModule
 from cl_fisher.training.outputs import check_outputs
 from cl_fisher.training.phase import Phase, heads, phases_of
 from cl_fisher.training.probe import Probe, begun
-from cl_fisher.training.ragged import check_single_example
+from cl_fisher.training.ragged import check_single_example, single_examples_explained
 from cl_fisher.training.regions import regions
 from cl_fisher.training.task_free import TaskFree
 from cl_fisher.training.watch import Watch
@@ -59,7 +60,9 @@ class StreamSettings:
     batchnorm: BatchNorm = "as_is"
     """Running statistics; "group_norm" asks nothing of the stream: the model has none."""
     fisher_samples: int | None = None
-    """Examples of a task that consolidation gets to see, drawn uniformly; None: all."""
+    """Examples that a Fisher is to be estimated from, drawn uniformly from a task's; None: all."""
+    fisher_shuffled: bool = False
+    """Whether all are handed over in random order, which an estimate that may stop early needs."""
     consolidate_every: int | None = None
     """Optimizer steps between consolidations of what was seen since; None: at task ends, of the task."""
     eval_every: int | None = None
@@ -103,7 +106,14 @@ class Stream:
         self.phases = phases_of(sequence, strategy, settings.seed)
         self.ledger = Ledger(joint=strategy.trains_on == "all")
         self.consolidation = Consolidation(
-            sequence, model, strategy, self.ledger, self.send, settings.seed, settings.fisher_samples
+            sequence,
+            model,
+            strategy,
+            self.ledger,
+            self.send,
+            settings.seed,
+            settings.fisher_samples,
+            settings.fisher_shuffled,
         )
         self.done = 0
         self.global_step = 0
@@ -113,6 +123,8 @@ class Stream:
         self._listeners, self._directory, self._about = list(listeners), directory, about or {}
         self._started = datetime.now().astimezone().isoformat(timespec="seconds")
         self._versions = versions()
+        self.data = fingerprint(sequence)
+        """Tells the data of this sequence from others."""
 
     def run(self, started: RunStarted) -> dict[str, Any]:
         """Train what is left of the sequence; returns the final summary. `started` is handed to the listeners first.
@@ -141,7 +153,7 @@ class Stream:
 
     def _train_and_evaluate(self, phase: Phase) -> None:
         with self.ledger.clock("train"):
-            watch = self.train(phase)
+            watch, probe = self.train(phase)
         if phase.number == 2 and not self._task_free and self._should_penalise() and watch.largest_penalty == 0:
             raise RunError(
                 "the penalty was 0 at every step of task 2: nothing protects task 1, or the weights did not move "
@@ -149,6 +161,8 @@ class Stream:
             )
         if not self._task_free:
             self.consolidation.end_task(phase, self.global_step)
+        if probe is not None:
+            probe.end()
         self._evaluate(after_task=phase.seen, seen=phase.seen)
         self.done = phase.number
 
@@ -173,8 +187,8 @@ class Stream:
         if self._directory is not None and self.settings.checkpoint != "none":  # then state need not be storable
             checkpoint.save(self._directory / "checkpoints", phase.number, self.state_dict(), self.settings.checkpoint)
 
-    def train(self, phase: Phase) -> Watch:
-        """Train one phase; what was seen meanwhile is returned."""
+    def train(self, phase: Phase) -> tuple[Watch, Probe | None]:
+        """Train one phase; what was seen meanwhile is returned, and what evaluates its end if anything does."""
         settings = self.settings
         competing = heads(self.sequence, phase)
         self.strategy.begin_task(phase.seen, competing)
@@ -190,20 +204,24 @@ class Stream:
         watch = Watch(phase.number, steps, self.global_step, settings.log_every, self.send)
         callbacks: list[pl.Callback] = [watch]
         if settings.consolidate_every is not None:
-            alike, take = self.consolidation.alike(phase, data), partial(self.consolidation.take, phase)
+            alike = self.consolidation.alike(phase, data)
+            take = partial(self.consolidation.take, phase, alike)
             callbacks.append(TaskFree(settings.consolidate_every, self.global_step, alike, take))
+        probe = None
         if settings.eval_every is not None:
             few = begun(self.sequence, phase.seen, settings.eval_samples, settings.seed)
-            callbacks.append(Probe(settings.eval_every, steps, partial(self._probe, phase, few)))
+            probe = Probe(settings.eval_every, steps, partial(self._probe, phase, few, self.global_step))
+            callbacks.append(probe)
         trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined] # set by its connector
-        fit(trainer, self.module, PhaseDataModule(batches))
+        with single_examples_explained(phase):
+            fit(trainer, self.module, PhaseDataModule(batches))
         self.global_step += trainer.global_step
         if trainer.global_step < steps:
             raise RunError(
                 f"task {phase.number}: {trainer.global_step} of {steps} steps taken; the Trainer stopped early"
             )
         watch.check_weights(self.module)
-        return watch
+        return watch, probe
 
     def _old_units(self, phase: Phase) -> set[int]:
         if self.strategy.trains_on != "task":
@@ -264,8 +282,7 @@ class Stream:
         trainer = self.new_trainer(max_steps=1)
         dtype = torch.float32 if trainer.precision == "32-true" else next(self.model.parameters()).dtype
         check_outputs(self.model, self.phases, self.sequence.n_outputs, dtype)
-        trained = self.phases[:1] if self.settings.batchnorm == "frozen" else self.phases
-        check_single_example(self.model, trained, self.settings.batch_size, self.settings.iterations, dtype)
+        self._check_single_example(trainer.accumulate_grad_batches, dtype)
         if self.strategy.step == "proximal":
             check_optimizer(self.new_optimizer())
         self._check_clock(trainer.accumulate_grad_batches)
@@ -275,6 +292,17 @@ class Stream:
                 fisher.tensors()
             except InputError as error:
                 raise InputError(f"{error}; checkpoint=none runs without storing anything") from error
+
+    def _check_single_example(self, accumulated: int, dtype: torch.dtype) -> None:
+        if self.strategy.chooses_data:
+            return  # nobody knows yet how many examples it will be
+        held = self.settings.batchnorm == "frozen" and not self.strategy.starts_anew
+
+        def ends_an_epoch(phase: Phase, batches: int) -> bool:
+            return self._length(phase, batches, accumulated)[0] >= -(-batches // accumulated)
+
+        phases = self.phases[:1] if held else self.phases
+        check_single_example(self.model, phases, self.settings.batch_size, ends_an_epoch, dtype)
 
     def _check_clock(self, accumulated: int) -> None:
         every = self.settings.consolidate_every
@@ -303,11 +331,11 @@ class Stream:
             for drawn in regions(self.model, self.strategy, self.sequence, after_task, seen):
                 self.send(drawn)
 
-    def _probe(self, phase: Phase, sequence: TaskSequence, step: int) -> None:
+    def _probe(self, phase: Phase, sequence: TaskSequence, first_global_step: int, step: int) -> None:
         with self.ledger.clock("eval"):
             row = accuracies(self.model, self.strategy, sequence, "test", phase.seen)
         counts = tuple(len(task.test) for task in sequence.tasks)
-        event = Probed(phase.number, step, self.global_step + step, tuple(row), counts)
+        event = Probed(phase.number, step, first_global_step + step, tuple(row), counts)
         self.ledger.note(event)
         self.send(event)
 
@@ -323,6 +351,7 @@ class Stream:
             "status": status,
             "error": error,
             **self._about,
+            "data": self.data,
             **self.ledger.metrics("test"),
             "validation": self.ledger.metrics("validation") if self.ledger.rows["validation"] else None,
             **self.ledger.during(),
@@ -354,6 +383,7 @@ class Stream:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to where `state_dict` was taken."""
         self.done, self.global_step, self._started = state["done"], state["global_step"], state["started"]
+        _take_types(self.model, state["model"])
         self.model.load_state_dict(state["model"])
         if state["optimizer"] is not None:
             self._optimizer = self.new_optimizer()
@@ -363,6 +393,13 @@ class Stream:
         checkpoint.set_random_state(state["random"])
         for listener, of_listener in zip(self._listeners, state["listeners"], strict=True):
             listener.load_state_dict(of_listener)
+
+
+def _take_types(model: nn.Module, state: dict[str, Any]) -> None:
+    """Bring a model to the types that a Trainer of its precision left it in; an optimizer's state follows them."""
+    for name, t in [*model.named_parameters(), *model.named_buffers()]:
+        if name in state:
+            t.data = t.data.to(state[name].dtype)
 
 
 @contextmanager

@@ -5,13 +5,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 
 from cl_fisher.strategy.batch import Batch
-from cl_fisher.training.batches import PhaseData, ReadingBatches
+from cl_fisher.training.batches import PhaseData
 
 
 class TaskFree(pl.Callback):
-    """Calls `consolidate` with the distinct examples of the last `every` optimizer steps, and the step of the sequence.
+    """Calls `consolidate` with the positions in `data` of what the last `every` optimizer steps saw, and the step.
+
+    Each position comes once; the step is the sequence's.
 
     The clock is that of the whole sequence: it does not start anew with a task. What was seen after the last full
     stretch of a task is not carried over into the next one, whose examples are of another phase. Examples of tasks that
@@ -19,7 +22,7 @@ class TaskFree(pl.Callback):
     """
 
     def __init__(
-        self, every: int, first_global_step: int, data: PhaseData, consolidate: Callable[[ReadingBatches, int], None]
+        self, every: int, first_global_step: int, data: PhaseData, consolidate: Callable[[Tensor, int], None]
     ) -> None:
         self.every, self.offset, self.data, self.consolidate = every, first_global_step, data, consolidate
         self._recent: list[int] = []
@@ -30,7 +33,7 @@ class TaskFree(pl.Callback):
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        pl_module: pl.LightningModule,  # noqa: ARG002
         outputs: Any,  # noqa: ARG002
         batch: Batch,
         batch_idx: int,  # noqa: ARG002
@@ -46,6 +49,5 @@ class TaskFree(pl.Callback):
         self._recent = []
         if len(which) == 0:
             return
-        dtype = next(pl_module.parameters()).dtype
         with torch.enable_grad():
-            self.consolidate(ReadingBatches(self.data, which, dtype), self.offset + step)
+            self.consolidate(which, self.offset + step)

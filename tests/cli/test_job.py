@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -287,6 +288,21 @@ def test_later_runs_find_the_references_of_earlier_ones(run, tmp_path):
     assert joint["intransigence"] is None
     assert metrics(run(where, "seed=1", name="other"))["intransigence"] is None
     assert metrics(run("reference_dir=null", name="none"))["intransigence"] is None
+
+
+def test_other_data_behind_the_same_path_are_no_reference(run, tmp_path):
+    own = ["dataset=arrays", f"path={tmp_path / 'own.npz'}", f"reference_dir={tmp_path / 'references'}"]
+    draw = np.random.default_rng(0)
+
+    def write():
+        x, y = draw.random((80, 5), dtype=np.float32), np.arange(80) % 4
+        np.savez(tmp_path / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+
+    write()
+    run(*own, "strategy=cumulative", name="c")
+    assert metrics(run(*own, name="same"))["intransigence"] is not None
+    write()
+    assert metrics(run(*own, name="other"))["intransigence"] is None
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,18 @@ def test_before_the_first_step_when_due_and_after_the_last(make_stream, every, s
     assert [len(e.accuracy) for e in found] == [len(e.counts) for e in found] == [e.task for e in found]
 
 
+class Turned(Finetune):
+    """Predicts something else once a task is consolidated."""
+
+    def consolidate(self, *_):
+        with torch.no_grad():
+            self.model[-1].weight.neg_()
+
+
+@pytest.mark.parametrize("strategy", [Finetune, Turned])
 @pytest.mark.parametrize("scenario", ["task", "domain", "class"])
-def test_it_sees_what_evaluation_at_task_ends_sees(make_stream, scenario):
-    stream = ended(make_stream(Finetune, "split", scenario, n_tasks=5, eval_every=100))
+def test_it_sees_what_evaluation_at_task_ends_sees(make_stream, scenario, strategy):
+    stream = ended(make_stream(strategy, "split", scenario, n_tasks=5, eval_every=3))
     ends = {e.after_task: e.accuracy for e in stream.recorder.of(Evaluated) if e.split == "test"}
     for event in stream.recorder.of(Probed):
         if event.step == 6:

@@ -165,6 +165,16 @@ def test_a_stream_goes_on_from_its_checkpoint_bit_for_bit(make_stream, tmp_path,
     assert resumed.recorder.restored == {"n": 3 + 7 + len(whole.recorder.of(Consolidated)[:1])}
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+@pytest.mark.parametrize("sgd", [None, {"lr": 0.1, "momentum": 0.9}])
+def test_so_does_one_whose_weights_are_of_another_precision(make_stream, tmp_path, precision, sgd):
+    options = {"sgd": sgd, "norm": True, "trainer": {"precision": precision}, "options": {"strength": 1.0}}
+    whole = ended(make_stream(**options, checkpoint="all", directory=tmp_path))
+    resumed = make_stream(**options)
+    resumed.load_state_dict(checkpoint.load(tmp_path / "checkpoints" / "task_001.pt"))
+    assert same(weights(whole), weights(ended(resumed)))
+
+
 @pytest.mark.parametrize(
     ("keep", "left"), [("last", ["task_002.pt"]), ("all", ["task_001.pt", "task_002.pt"]), ("none", [])]
 )
