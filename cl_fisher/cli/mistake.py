@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cl_fisher.cli.catalog import Catalog
 from cl_fisher.cli.engine import ERRORS, Engine, choices, flat
-from cl_fisher.cli.override import check_repeated
+from cl_fisher.cli.override import PRESETS, check_repeated
 from cl_fisher.config.annotation import show
 from cl_fisher.config.suggest import did_you_mean
 from cl_fisher.config.validate import HEAD, unknown_option
@@ -30,7 +30,7 @@ def _wrong_choice(catalog: Catalog, override: Override) -> str | None:
     choices = catalog.groups.get(group, {})
     if override.is_delete() or isinstance(choice, (list, dict)) or str(choice) in choices:
         return None
-    if choice is None:
+    if choice is None and group in PRESETS:
         return f"{group}=null: Hydra takes no null for a group; ~{group} leaves it out"
     text = show(choice)
     near = did_you_mean(text, choices) or ";"

@@ -15,6 +15,9 @@ from cl_fisher.config.suggest import did_you_mean
 from cl_fisher.config.validate import REFERENCE
 from cl_fisher.error import InputError
 
+PRESETS = ("experiment", "debug")
+"""Groups of which nothing is chosen by default."""
+
 
 def check_typed(catalog: Catalog, parsed: Sequence[Override], multirun: bool) -> None:
     """Raise `InputError` for an override that is wrong whatever else was typed."""
@@ -82,7 +85,7 @@ def check_repeated(catalog: Catalog, parsed: Sequence[Override], choices: Mappin
 def from_preset(catalog: Catalog, parsed: Sequence[Override], choices: Mapping[str, str], message: str) -> str:
     """What to add to a complaint about an option that nobody typed but a preset such as experiment=blurred sets."""
     typed = {key for override in parsed for key in _keys(override)}
-    for group in ("experiment", "debug"):
+    for group in PRESETS:
         path = catalog.groups.get(group, {}).get(choices.get(group, ""))
         options = {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
         for parent, inside in (options if isinstance(options, dict) else {}).items():
