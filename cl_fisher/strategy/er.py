@@ -28,7 +28,8 @@ class ER(Strategy):
         replay: see `Buffer`.
         replay_batch_size: how many examples are drawn at each step; as many as the batch has if None.
         weighting: "examples": the loss is the mean over the joined batch. "tasks": 1/t times the mean over the
-            current examples in task t, plus 1 - 1/t times that over the replayed ones (van de Ven et al. 2022).
+            current examples in task t, plus 1 - 1/t times that over the replayed ones (van de Ven et al. 2022); not
+            in a composition with iCaRL, whose loss has other terms.
         seed: of all draws.
     """
 
@@ -49,6 +50,7 @@ class ER(Strategy):
         check_choice("weighting", weighting, Weighting)
         self.buffer = Buffer(memory, capacity, per_class, replay, seed)
         self.replay_batch_size, self.weighting = replay_batch_size, weighting
+        self.reads_loss = weighting == "tasks"
         self._heads: Heads = ()
 
     def begin_task(self, number: int, heads: Heads) -> None:
@@ -66,7 +68,7 @@ class ER(Strategy):
         return Batch(*(torch.cat(pair) for pair in zip(batch, replayed(rows), strict=True)))
 
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:
-        """With weighting="tasks": other weights for the same terms, whatever other parts have added to them."""
+        """With weighting="tasks": other weights for the terms of the plain loss, and for nothing else in it."""
         added = batch.position < 0
         if self.weighting == "examples" or not added.any():
             return loss

@@ -27,10 +27,10 @@ TASK_ENDS = "herding chooses among all examples of a task"
 class ICaRL(Strategy):
     """iCaRL (Rebuffi et al. 2017): exemplars join the training data, and predict by the nearest mean of their features.
 
-    The loss takes the place of the softmax's (in a composition, put it first): each output is a sigmoid with a binary
-    cross-entropy, summed over outputs. Outputs of earlier tasks are taught by what the network of the last task says,
-    the task's own by the labels (algorithm 3). Features are the inputs of the output layer, normalised to length 1.
-    Exemplars are chosen by herding (algorithm 4); the first ones stay when shares shrink (algorithm 5).
+    The loss takes the place of the softmax's, in a composition before other parts add to it: each output is a sigmoid
+    with a binary cross-entropy, summed over outputs. Outputs of earlier tasks are taught by what the network of the
+    last task says, the task's own by the labels (algorithm 3). Features are the inputs of the output layer, normalised
+    to length 1. Exemplars are chosen by herding (algorithm 4); the first ones stay when shares shrink (algorithm 5).
 
     Args:
         model: the network; its output layer is a linear one.
@@ -38,6 +38,8 @@ class ICaRL(Strategy):
         capacity: exemplars of all classes together.
         per_class: so many of each class instead.
     """
+
+    reads_loss: bool = True
 
     @checked
     def __init__(

@@ -36,6 +36,8 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
     reads_gradient: ClassVar[bool] = False
     """Whether `add_gradient` looks at the gradient of the loss, which nothing else must have changed by then."""
 
+    reads_loss: bool = False
+    """Whether `loss` takes the plain loss apart or replaces it, so that no other part must have changed it by then."""
     @checked
     def __init__(self, model: nn.Module, strength: NonNegative, step: Step = "gradient") -> None:
         check_choice("step", step, Step)
