@@ -12,6 +12,9 @@ from cl_fisher.strategy.batch import Batch, Heads, masks, nll
 from cl_fisher.strategy.buffer import Buffer, Memory, Replay
 from cl_fisher.strategy.strategy import Strategy
 
+OLD_ROWS = ("penalised",)
+WHY_ROWS = "projects the gradient as a whole: without the rows of earlier tasks a step may raise the memory's loss"
+
 
 class AGEM(Strategy):
     """A-GEM (Chaudhry et al. 2019, eq. 11): a step may not, to first order, raise the loss of a batch from memory.

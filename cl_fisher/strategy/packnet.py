@@ -16,6 +16,7 @@ from cl_fisher.strategy.strategy import Strategy
 SCENARIOS = ("task",)
 WHY = "each task uses its own part of the network, and which one must be known"
 OLD_ROWS = ("penalised", "frozen")
+WHY_ROWS = "itself holds the rows of earlier tasks where they are"
 
 
 class PackNet(Strategy):
