@@ -81,15 +81,35 @@ class ICaRL(Strategy):
         return whole / len(logits)
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
-        """Choose exemplars among (inputs, targets, position, task), the task's own if no task is given; read twice."""
+        """Choose exemplars among (inputs, targets, position, task), the task's own if no task is given; read twice.
+
+        Raises:
+            InputError: `batches` is an iterator, or the second time the examples come in another order.
+        """
+        self._check_begun(self.buffer.phase)
+        if isinstance(batches, Iterator):
+            raise InputError(
+                "iCaRL reads the batches twice, but `batches` is an iterator that is used up by one reading: give a "
+                "list or a DataLoader"
+            )
+        found = []
         with undisturbed(self.model), torch.no_grad():
-            found = [(self._look(x)[0].cpu(), y.cpu(), self.buffer.task_of(y, *rest).cpu()) for x, y, *rest in batches]
-        features, targets, task = (torch.cat(column) for column in zip(*found, strict=True))
+            for inputs, *about in batches:
+                columns = (self._look(inputs)[0], about[0], _places(*about), self.buffer.task_of(*about))
+                found.append([column.cpu() for column in columns])
+        features, targets, places, task = (torch.cat(column) for column in zip(*found, strict=True))
         rank = self._ranked(features, targets, task)
-        sizes = [len(own) for _, own, _ in found]
-        for (inputs, *_), y, t, key in zip(batches, *(c.split(sizes) for c in (targets, task, rank)), strict=True):
-            chosen = key.isfinite()
-            self.buffer.add(inputs[chosen.to(inputs.device)], y[chosen], t[chosen], key[chosen])
+        exemplars, n_read = [], 0
+        for inputs, *about in batches:
+            now = slice(n_read, n_read := n_read + len(inputs))
+            if not (torch.equal(about[0].cpu(), targets[now]) and torch.equal(_places(*about).cpu(), places[now])):
+                raise InputError(
+                    "iCaRL reads the batches twice, and the second time examples came in another order: do not shuffle"
+                )
+            best = rank[now].isfinite()
+            exemplars.append((inputs[best.to(inputs.device)], *(column[now][best] for column in (targets, task, rank))))
+        for chosen in exemplars:
+            self.buffer.add(*chosen)
 
     def _ranked(self, features: Tensor, targets: Tensor, task: Tensor) -> Tensor:
         """Place in the herd of its class, float64 [N]; infinite for examples that are not chosen."""
@@ -178,4 +198,9 @@ def herd(features: Tensor, n: int) -> Tensor:
 def _joined(first: Examples, second: Examples) -> Examples:
     """Both as network inputs in memory: with blurred boundaries a class has exemplars before its task."""
     inputs = torch.cat([part.inputs(torch.arange(len(part))) for part in (first, second)])
+def _places(targets: Tensor, position: Tensor | None = None, *_: Tensor) -> Tensor:
+    """What tells examples apart: their positions, or else only their classes."""
+    return targets if position is None else position
+
+
     return Examples(inputs, torch.arange(len(inputs)), torch.cat([first.targets, second.targets]))
