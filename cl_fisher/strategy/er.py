@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_fisher.bounds import Count, Index, NonNegative, check_choice, checked
-from cl_fisher.strategy.batch import Batch, Heads, masks, nll
+from cl_fisher.strategy.batch import Batch, Heads, ends, masks, nll, ranges
 from cl_fisher.strategy.buffer import Buffer, Memory, Replay, replayed
 from cl_fisher.strategy.strategy import Strategy
 
@@ -60,6 +60,7 @@ class ER(Strategy):
 
     def mix(self, batch: Batch) -> Batch:
         """The batch with replayed examples behind it; the memory takes note of the batch afterwards."""
+        self._check_begun(self.buffer.phase)
         size = len(batch.targets) if self.replay_batch_size is None else self.replay_batch_size
         rows = self.buffer.draw(size, batch.inputs)
         self.buffer.see(batch)
@@ -78,12 +79,14 @@ class ER(Strategy):
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
         """Take examples of the task into a class-balanced memory."""
+        self._check_begun(self.buffer.phase)
         self.buffer.take(batches)
 
     def memory(self) -> dict[str, Any]:
-        """The examples, and where the draws stand."""
-        return self.buffer.state()
+        """The examples, where the draws stand, and which outputs compete."""
+        return self.buffer.state() | {"heads": ends(self._heads)}
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""
         self.buffer.restore(memory)
+        self._heads = ranges(memory["heads"])

@@ -1,6 +1,5 @@
 """Incremental classifier and representation learning."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,9 +12,10 @@ from cl_fisher.bounds import Count, NonNegative, checked
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError
 from cl_fisher.fisher.undisturbed import undisturbed
-from cl_fisher.strategy.batch import Batch, Heads, masks
+from cl_fisher.strategy.batch import Batch, Heads, ends, masks, ranges
 from cl_fisher.strategy.buffer import Buffer
-from cl_fisher.strategy.strategy import Strategy, bytes_of
+from cl_fisher.strategy.strategy import Strategy
+from cl_fisher.strategy.teacher import teacher
 
 _PIECE = 500  # exemplars that are looked at together
 
@@ -57,7 +57,7 @@ class ICaRL(Strategy):
         self._heads = heads
         kept = self.buffer.columns
         self._old = kept["targets"][kept["task"] < number].unique() if kept else self._old
-        self._teacher = copy.deepcopy(self.model).eval().requires_grad_(False) if len(self.buffer) else None
+        self._teacher = teacher(self.model) if len(self.buffer) else None
 
     def training_data(self, tasks: Mapping[int, Examples]) -> Mapping[int, Examples]:
         """The task's examples and all exemplars."""
@@ -67,6 +67,7 @@ class ICaRL(Strategy):
 
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:  # noqa: ARG002
         """The mean over examples; labels say nothing of old outputs, nor of those that do not compete."""
+        self._check_begun(self.buffer.phase)
         competing = masks(self._heads, logits.shape[1]).to(logits.device)[batch.task - 1]
         competing[:, self._old] = False
         labels = one_hot(batch.targets, logits.shape[1]).to(logits.dtype)
@@ -74,8 +75,8 @@ class ICaRL(Strategy):
         whole = each.masked_fill(~competing, 0.0).sum()
         if self._teacher is not None and self.strength > 0:
             with torch.no_grad():
-                teacher = self._teacher.to(next(self.model.parameters()))  # it was copied before the model moved
-                said = teacher(batch.inputs)[:, self._old].sigmoid()
+                old_network = self._teacher.to(next(self.model.parameters()))  # it was copied before the model moved
+                said = old_network(batch.inputs)[:, self._old].sigmoid()
             taught = binary_cross_entropy_with_logits(logits[:, self._old], said.to(logits.dtype), reduction="sum")
             whole = whole + self.strength * taught
         return whole / len(logits)
@@ -165,18 +166,20 @@ class ICaRL(Strategy):
 
         yield predict
 
-    @property
-    def state_bytes(self) -> int:
-        """Exemplars and teacher."""
-        return super().state_bytes + (bytes_of(self._teacher.state_dict()) if self._teacher is not None else 0)
-
     def memory(self) -> dict[str, Any]:
-        """The exemplars in the order of their choice. The teacher is the network at the next task's beginning."""
-        return self.buffer.state()
+        """The exemplars in the order of their choice, the teacher, what it teaches, and which outputs compete."""
+        return self.buffer.state() | {
+            "teacher": None if self._teacher is None else dict(self._teacher.state_dict()),
+            "old": self._old.tolist(),
+            "heads": ends(self._heads),
+        }
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""
         self.buffer.restore(memory)
+        self._teacher = None if memory["teacher"] is None else teacher(self.model, memory["teacher"])
+        self._old = torch.tensor(memory["old"], dtype=torch.int64)
+        self._heads = ranges(memory["heads"])
 
 
 def herd(features: Tensor, n: int) -> Tensor:
@@ -195,12 +198,12 @@ def herd(features: Tensor, n: int) -> Tensor:
     return torch.tensor(order, dtype=torch.int64)
 
 
-def _joined(first: Examples, second: Examples) -> Examples:
-    """Both as network inputs in memory: with blurred boundaries a class has exemplars before its task."""
-    inputs = torch.cat([part.inputs(torch.arange(len(part))) for part in (first, second)])
 def _places(targets: Tensor, position: Tensor | None = None, *_: Tensor) -> Tensor:
     """What tells examples apart: their positions, or else only their classes."""
     return targets if position is None else position
 
 
+def _joined(first: Examples, second: Examples) -> Examples:
+    """Both as network inputs in memory: with blurred boundaries a class has exemplars before its task."""
+    inputs = torch.cat([part.inputs(torch.arange(len(part))) for part in (first, second)])
     return Examples(inputs, torch.arange(len(inputs)), torch.cat([first.targets, second.targets]))
