@@ -26,6 +26,7 @@ SPLIT = "cl_fisher.benchmark.split.split"
 SEQUENCE = "cl_fisher.benchmark.sequence.sequence"
 BATCHED = "cl_fisher.fisher.estimator.batched_empirical.BatchedEmpirical"
 DIAGONAL = "cl_fisher.fisher.structure.diagonal.DiagonalStructure"
+NCL = "cl_fisher.strategy.ncl.NCL"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
 """A value that is another key's, such as ${fisher.samples}."""
 HEAD = "scenario.head belongs to scenario=class: the other scenarios leave no choice"
@@ -197,10 +198,11 @@ def _check_sequence(values: Node) -> None:
 
 
 def _check_scenario(values: Node) -> None:
-    """What a strategy cannot do: `SCENARIOS`, `WHY`, `TASK_ENDS`, `UNBLURRED`, `OLD_ROWS` stand in its source file."""
+    """What a strategy cannot do: `SCENARIOS`, `TASK_ENDS`, `UNBLURRED`, `OLD_ROWS` with reasons, in its source file."""
     name, rows, blur = (values["scenario"].get(key) for key in ("name", "old_rows", "blur"))
     strategy = values["strategy"]
-    for target in [strategy["_target_"], *(part.get("_target_", "") for part in strategy.get("parts", {}).values())]:
+    for part in [strategy, *strategy.get("parts", {}).values()]:
+        target = part.get("_target_", "")
         kind = str(target).rpartition(".")[2]
         possible = constant(str(target), "SCENARIOS")
         if isinstance(possible, tuple) and name not in possible:
@@ -214,11 +216,27 @@ def _check_scenario(values: Node) -> None:
         if blur and unblurred is not None:
             raise InputError(f"scenario.blur={blur:g} is not possible with {kind}: {unblurred}")
         possible = constant(str(target), "OLD_ROWS")
-        if isinstance(possible, tuple) and rows not in possible:
+        if isinstance(possible, tuple) and rows is not None and rows not in possible:
             raise InputError(
-                f"scenario.old_rows={rows} is not possible with {kind}, which itself "
-                f"holds the rows of earlier tasks where they are; it can be {', '.join(possible)}"
+                f"scenario.old_rows={rows} is not possible with {kind}, which {constant(str(target), 'WHY_ROWS')}; "
+                f"it can be {', '.join(possible)}"
             )
+        if rows is not None and rows != "penalised":
+            _check_solved(part, rows)
+
+
+def _check_solved(strategy: Node, rows: str) -> None:
+    """What solves for all weights together may not find some of them held, or its answer for the others is wrong."""
+    structure = strategy.get("prior", strategy).get("structure", "diagonal")
+    if isinstance(structure, dict):
+        structure = str(structure["_target_"]).rpartition(".")[0].rpartition(".")[2]
+    proximal = strategy.get("step") == "proximal"
+    if (proximal or strategy["_target_"] == NCL) and structure not in ("diagonal", "identity"):
+        raise InputError(
+            f"scenario.old_rows={rows} is not possible with {'step=proximal' if proximal else 'NCL'} and "
+            f"fisher/structure={structure}, which solve for all weights together, the rows of earlier tasks included; "
+            "the structure can be diagonal, or old_rows penalised"
+        )
 
 
 def _check_data_dir(path: Path) -> None:

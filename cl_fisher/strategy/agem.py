@@ -8,9 +8,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cl_fisher.bounds import Count, Index, NonNegative, checked
-from cl_fisher.strategy.batch import Batch, Heads, masks, nll
+from cl_fisher.strategy.batch import Batch, Heads, ends, masks, nll, ranges
 from cl_fisher.strategy.buffer import Buffer, Memory, Replay
 from cl_fisher.strategy.strategy import Strategy
+
+OLD_ROWS = ("penalised",)
+WHY_ROWS = "projects the gradient as a whole: without the rows of earlier tasks a step may raise the memory's loss"
 
 
 class AGEM(Strategy):
@@ -60,6 +63,7 @@ class AGEM(Strategy):
 
     def mix(self, batch: Batch) -> Batch:
         """The batch itself; the memory takes note of it."""
+        self._check_begun(self.buffer.phase)
         self.buffer.see(batch)
         self._size = len(batch.targets) if self.replay_batch_size is None else self.replay_batch_size
         return batch
@@ -88,12 +92,14 @@ class AGEM(Strategy):
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
         """Take examples of the task into a class-balanced memory."""
+        self._check_begun(self.buffer.phase)
         self.buffer.take(batches)
 
     def memory(self) -> dict[str, Any]:
-        """The examples, and where the draws stand."""
-        return self.buffer.state()
+        """The examples, where the draws stand, and which outputs compete."""
+        return self.buffer.state() | {"heads": ends(self._heads)}
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""
         self.buffer.restore(memory)
+        self._heads = ranges(memory["heads"])

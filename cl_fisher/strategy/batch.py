@@ -12,6 +12,16 @@ Heads = Sequence[range | None]
 """By task (the first is task 1): the outputs that compete for its examples; None where no output stands for them."""
 
 
+def ends(heads: Heads) -> list[list[int] | None]:
+    """First output and the one behind the last, by task: for a state that is stored."""
+    return [None if head is None else [head.start, head.stop] for head in heads]
+
+
+def ranges(ends: Sequence[Sequence[int] | None]) -> list[range | None]:
+    """Undo `ends`."""
+    return [None if pair is None else range(*pair) for pair in ends]
+
+
 class Batch(NamedTuple):
     """Examples of a training step."""
 

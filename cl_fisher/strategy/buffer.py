@@ -153,15 +153,17 @@ class Buffer:
         return found
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain containers."""
+        """Tensors and plain containers, also within a phase."""
         columns = {name: column.clone() for name, column in self.columns.items()}
         streams = [self._keep.get_state(), self._draw.get_state()]
-        return {"columns": columns, "n_seen": self._n_seen, "streams": streams}
+        met = [list(example) for example in self._met]
+        return {"columns": columns, "n_seen": self._n_seen, "streams": streams, "phase": self.phase, "met": met}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Undo `state`."""
         self.columns = {name: column.clone() for name, column in state["columns"].items()}
-        self._n_seen = state["n_seen"]
+        self._n_seen, self.phase = state["n_seen"], state["phase"]
+        self._met = {(task, position) for task, position in state["met"]}
         for stream, kept in zip((self._keep, self._draw), state["streams"], strict=True):
             stream.set_state(kept.cpu())
 

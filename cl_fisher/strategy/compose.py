@@ -14,11 +14,22 @@ from cl_fisher.fisher import FisherMatrix
 from cl_fisher.strategy.batch import Batch, Heads
 from cl_fisher.strategy.strategy import Strategy
 
+_CLAIMS: dict[str, Callable[[Strategy], bool]] = {
+    "decide over serving": lambda part: type(part).serving is not Strategy.serving,
+    "decide over trains_on": lambda part: part.trains_on != "task",
+    "decide over starts_anew": lambda part: part.starts_anew,
+    "must see the gradient first": lambda part: part.reads_gradient,
+    "must see the loss first": lambda part: part.reads_loss,
+    "have step=proximal, where each one's exact solution would undo the other's": lambda part: part.step == "proximal",
+}
+"""What one part at most may do."""
+
 
 class Compose(Strategy):
     """Every hook is that of each part in turn; a batch, a loss and training data pass through all of them.
 
-    A part that looks at the gradient of the loss (`reads_gradient`: SI, RWalk) adds its own first, wherever it stands.
+    A part that looks at the gradient of the loss (`reads_gradient`: SI, RWalk) adds its own first, wherever it stands;
+    so does one that acts on the plain loss (`reads_loss`: iCaRL, ER with weighting="tasks") to the loss.
 
     Args:
         model: the network.
@@ -28,7 +39,7 @@ class Compose(Strategy):
 
     Raises:
         InputError: there is no part, or more than one wants to choose what is trained on or how to predict, or must see
-            the gradient first.
+            the gradient or the loss first, or solves its penalty exactly.
     """
 
     @checked
@@ -39,11 +50,8 @@ class Compose(Strategy):
         if not parts:
             raise InputError("strategy.parts is empty: a composition needs at least one strategy")
         self.parts = {name: make(model=model) for name, make in parts.items()}
-        claims = {hook: f"decide over {hook}" for hook in ("serving", "trains_on", "starts_anew")}
-        for hook, claim in (claims | {"reads_gradient": "must see the gradient first"}).items():
-            own = [
-                name for name, part in self.parts.items() if getattr(type(part), hook) is not getattr(Strategy, hook)
-            ]
+        for claim, claims in _CLAIMS.items():
+            own = [name for name, part in self.parts.items() if claims(part)]
             if len(own) > 1:
                 raise InputError(f"strategy.parts: {' and '.join(own)} do not go together, both {claim}")
         self._server = next((p for p in self.parts.values() if type(p).serving is not Strategy.serving), None)
@@ -52,6 +60,7 @@ class Compose(Strategy):
         self.starts_anew = any(p.starts_anew for p in self.parts.values())  # type: ignore[misc]
         self.chooses_data = any(p.chooses_data for p in self.parts.values())  # type: ignore[misc]
         self.remembers = any(p.remembers for p in self.parts.values())  # type: ignore[misc]
+        self.reads_loss = any(p.reads_loss for p in self.parts.values())
         self.step = "gradient" if all(p.step == "gradient" for p in self.parts.values()) else "proximal"
 
     def begin_task(self, number: int, heads: Heads) -> None:
@@ -72,8 +81,8 @@ class Compose(Strategy):
         return batch
 
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:
-        """One after the other."""
-        for part in self.parts.values():
+        """One after the other, one that acts on the plain loss before the others."""
+        for part in sorted(self.parts.values(), key=lambda part: not part.reads_loss):
             loss = part.loss(batch, logits, loss)
         return loss
 
@@ -95,14 +104,28 @@ class Compose(Strategy):
     def consolidate(
         self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None
     ) -> FisherMatrix | None:
-        """All of them; the Fisher of the first that has one."""
+        """All of them; the Fisher of the first that has one.
+
+        Raises:
+            InputError: `batches` is an iterator, and there is more than one part to be given it.
+        """
+        self._check_readable(batches, "consolidate")
         found = [part.consolidate(batches, classes) for part in self.parts.values()]
         return next((fisher for fisher in found if fisher is not None), None)
 
     def check(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> FisherMatrix | None:
-        """All of them."""
+        """All of them; see `consolidate`."""
+        self._check_readable(batches, "check")
         found = [part.check(batches, classes) for part in self.parts.values()]
         return next((fisher for fisher in found if fisher is not None), None)
+
+    def _check_readable(self, batches: Iterable[Sequence[Any]], hook: str) -> None:
+        given = [n for n, p in self.parts.items() if getattr(type(p), hook) is not getattr(Strategy, hook)]
+        if len(given) > 1 and isinstance(batches, Iterator):
+            raise InputError(
+                f"strategy.parts: {' and '.join(given)} are each given the batches, but `batches` is an iterator that "
+                "is used up by one reading: give a list or a DataLoader"
+            )
 
     @contextmanager
     def serving(self, task: int) -> Iterator[Callable[[Tensor], Tensor]]:

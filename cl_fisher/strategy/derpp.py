@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from cl_fisher.bounds import Count, Index, NonNegative, checked
-from cl_fisher.strategy.batch import Batch, Heads, masks, nll
+from cl_fisher.strategy.batch import Batch, Heads, ends, masks, nll, ranges
 from cl_fisher.strategy.buffer import Buffer, Columns, Replay
 from cl_fisher.strategy.strategy import Strategy
 
@@ -58,6 +59,8 @@ class DERpp(Strategy):
 
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:
         """Add both replay losses; the memory takes note of the batch afterwards."""
+        self._check_begun(self.buffer.phase)
+        self._widen(logits.shape[1])
         competing = masks(self._heads, logits.shape[1]).to(logits.device)
         size = len(batch.targets) if self.replay_batch_size is None else self.replay_batch_size
         for weight, term in ((self.alpha, self._distance), (self.beta, self._likelihood)):
@@ -67,6 +70,12 @@ class DERpp(Strategy):
         self.buffer.see(batch, again=True, logits=logits.float(), competed=competing[batch.task - 1])
         return loss
 
+    def _widen(self, n_outputs: int) -> None:
+        """What entered before the head grew did not compete for the new outputs."""
+        kept = self.buffer.columns
+        if kept and (more := n_outputs - kept["logits"].shape[1]) > 0:
+            kept |= {name: pad(kept[name], (0, more)) for name in ("logits", "competed")}
+
     def _distance(self, rows: Columns, competing: Tensor) -> Tensor:  # noqa: ARG002
         away = torch.where(rows["competed"], self.model(rows["inputs"]) - rows["logits"], 0.0)
         return away.square().sum() / rows["competed"].sum()
@@ -75,9 +84,10 @@ class DERpp(Strategy):
         return nll(self.model(rows["inputs"]), rows["targets"], rows["task"], competing).mean()
 
     def memory(self) -> dict[str, Any]:
-        """The examples with their logits, and where the draws stand."""
-        return self.buffer.state()
+        """The examples with their logits, where the draws stand, and which outputs compete."""
+        return self.buffer.state() | {"heads": ends(self._heads)}
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""
         self.buffer.restore(memory)
+        self._heads = ranges(memory["heads"])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_fisher.bounds import Count, Index, NonNegative, check_choice, checked
-from cl_fisher.strategy.batch import Batch, Heads, masks, nll
+from cl_fisher.strategy.batch import Batch, Heads, ends, masks, nll, ranges
 from cl_fisher.strategy.buffer import Buffer, Memory, Replay, replayed
 from cl_fisher.strategy.strategy import Strategy
 
@@ -28,7 +28,8 @@ class ER(Strategy):
         replay: see `Buffer`.
         replay_batch_size: how many examples are drawn at each step; as many as the batch has if None.
         weighting: "examples": the loss is the mean over the joined batch. "tasks": 1/t times the mean over the
-            current examples in task t, plus 1 - 1/t times that over the replayed ones (van de Ven et al. 2022).
+            current examples in task t, plus 1 - 1/t times that over the replayed ones (van de Ven et al. 2022); not
+            in a composition with iCaRL, whose loss has other terms.
         seed: of all draws.
     """
 
@@ -51,6 +52,7 @@ class ER(Strategy):
         check_choice("weighting", weighting, Weighting)
         self.buffer = Buffer(memory, capacity, per_class, replay, seed)
         self.replay_batch_size, self.weighting = replay_batch_size, weighting
+        self.reads_loss = weighting == "tasks"
         self._heads: Heads = ()
 
     def begin_task(self, number: int, heads: Heads) -> None:
@@ -60,6 +62,7 @@ class ER(Strategy):
 
     def mix(self, batch: Batch) -> Batch:
         """The batch with replayed examples behind it; the memory takes note of the batch afterwards."""
+        self._check_begun(self.buffer.phase)
         size = len(batch.targets) if self.replay_batch_size is None else self.replay_batch_size
         rows = self.buffer.draw(size, batch.inputs)
         self.buffer.see(batch)
@@ -68,7 +71,7 @@ class ER(Strategy):
         return Batch(*(torch.cat(pair) for pair in zip(batch, replayed(rows), strict=True)))
 
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:
-        """With weighting="tasks": other weights for the same terms, whatever other parts have added to them."""
+        """With weighting="tasks": other weights for the terms of the plain loss, and for nothing else in it."""
         added = batch.position < 0
         if self.weighting == "examples" or not added.any():
             return loss
@@ -78,12 +81,14 @@ class ER(Strategy):
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
         """Take examples of the task into a class-balanced memory."""
+        self._check_begun(self.buffer.phase)
         self.buffer.take(batches)
 
     def memory(self) -> dict[str, Any]:
-        """The examples, and where the draws stand."""
-        return self.buffer.state()
+        """The examples, where the draws stand, and which outputs compete."""
+        return self.buffer.state() | {"heads": ends(self._heads)}
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""
         self.buffer.restore(memory)
+        self._heads = ranges(memory["heads"])

@@ -52,6 +52,7 @@ class GDumb(Strategy):
 
     def training_data(self, tasks: Mapping[int, Examples]) -> Mapping[int, Examples]:
         """The memory, after the task's examples have competed for a place in it."""
+        self._check_begun(self.buffer.phase)
         for number, examples in tasks.items():
             for which in torch.arange(len(examples)).split(_PIECE):
                 targets = examples.targets[which]

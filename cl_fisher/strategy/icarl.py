@@ -1,6 +1,5 @@
 """Incremental classifier and representation learning."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -13,9 +12,10 @@ from cl_fisher.bounds import Count, NonNegative, checked
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError
 from cl_fisher.fisher.undisturbed import undisturbed
-from cl_fisher.strategy.batch import Batch, Heads, masks
+from cl_fisher.strategy.batch import Batch, Heads, ends, masks, ranges
 from cl_fisher.strategy.buffer import Buffer
-from cl_fisher.strategy.strategy import Strategy, bytes_of
+from cl_fisher.strategy.strategy import Strategy
+from cl_fisher.strategy.teacher import teacher
 
 _PIECE = 500  # exemplars that are looked at together
 
@@ -27,10 +27,10 @@ TASK_ENDS = "herding chooses among all examples of a task"
 class ICaRL(Strategy):
     """iCaRL (Rebuffi et al. 2017): exemplars join the training data, and predict by the nearest mean of their features.
 
-    The loss takes the place of the softmax's (in a composition, put it first): each output is a sigmoid with a binary
-    cross-entropy, summed over outputs. Outputs of earlier tasks are taught by what the network of the last task says,
-    the task's own by the labels (algorithm 3). Features are the inputs of the output layer, normalised to length 1.
-    Exemplars are chosen by herding (algorithm 4); the first ones stay when shares shrink (algorithm 5).
+    The loss takes the place of the softmax's, in a composition before other parts add to it: each output is a sigmoid
+    with a binary cross-entropy, summed over outputs. Outputs of earlier tasks are taught by what the network of the
+    last task says, the task's own by the labels (algorithm 3). Features are the inputs of the output layer, normalised
+    to length 1. Exemplars are chosen by herding (algorithm 4); the first ones stay when shares shrink (algorithm 5).
 
     Args:
         model: the network; its output layer is a linear one.
@@ -41,6 +41,7 @@ class ICaRL(Strategy):
 
     chooses_data: ClassVar[bool] = True
     remembers: ClassVar[bool] = True
+    reads_loss: bool = True
 
     @checked
     def __init__(
@@ -58,7 +59,7 @@ class ICaRL(Strategy):
         self._heads = heads
         kept = self.buffer.columns
         self._old = kept["targets"][kept["task"] < number].unique() if kept else self._old
-        self._teacher = copy.deepcopy(self.model).eval().requires_grad_(False) if len(self.buffer) else None
+        self._teacher = teacher(self.model) if len(self.buffer) else None
 
     def training_data(self, tasks: Mapping[int, Examples]) -> Mapping[int, Examples]:
         """The task's examples and all exemplars."""
@@ -68,6 +69,7 @@ class ICaRL(Strategy):
 
     def loss(self, batch: Batch, logits: Tensor, loss: Tensor) -> Tensor:  # noqa: ARG002
         """The mean over examples; labels say nothing of old outputs, nor of those that do not compete."""
+        self._check_begun(self.buffer.phase)
         competing = masks(self._heads, logits.shape[1]).to(logits.device)[batch.task - 1]
         competing[:, self._old] = False
         labels = one_hot(batch.targets, logits.shape[1]).to(logits.dtype)
@@ -75,22 +77,42 @@ class ICaRL(Strategy):
         whole = each.masked_fill(~competing, 0.0).sum()
         if self._teacher is not None and self.strength > 0:
             with torch.no_grad():
-                teacher = self._teacher.to(next(self.model.parameters()))  # it was copied before the model moved
-                said = teacher(batch.inputs)[:, self._old].sigmoid()
+                old_network = self._teacher.to(next(self.model.parameters()))  # it was copied before the model moved
+                said = old_network(batch.inputs)[:, self._old].sigmoid()
             taught = binary_cross_entropy_with_logits(logits[:, self._old], said.to(logits.dtype), reduction="sum")
             whole = whole + self.strength * taught
         return whole / len(logits)
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
-        """Choose exemplars among (inputs, targets, position, task), the task's own if no task is given; read twice."""
+        """Choose exemplars among (inputs, targets, position, task), the task's own if no task is given; read twice.
+
+        Raises:
+            InputError: `batches` is an iterator, or the second time the examples come in another order.
+        """
+        self._check_begun(self.buffer.phase)
+        if isinstance(batches, Iterator):
+            raise InputError(
+                "iCaRL reads the batches twice, but `batches` is an iterator that is used up by one reading: give a "
+                "list or a DataLoader"
+            )
+        found = []
         with undisturbed(self.model), torch.no_grad():
-            found = [(self._look(x)[0].cpu(), y.cpu(), self.buffer.task_of(y, *rest).cpu()) for x, y, *rest in batches]
-        features, targets, task = (torch.cat(column) for column in zip(*found, strict=True))
+            for inputs, *about in batches:
+                columns = (self._look(inputs)[0], about[0], _places(*about), self.buffer.task_of(*about))
+                found.append([column.cpu() for column in columns])
+        features, targets, places, task = (torch.cat(column) for column in zip(*found, strict=True))
         rank = self._ranked(features, targets, task)
-        sizes = [len(own) for _, own, _ in found]
-        for (inputs, *_), y, t, key in zip(batches, *(c.split(sizes) for c in (targets, task, rank)), strict=True):
-            chosen = key.isfinite()
-            self.buffer.add(inputs[chosen.to(inputs.device)], y[chosen], t[chosen], key[chosen])
+        exemplars, n_read = [], 0
+        for inputs, *about in batches:
+            now = slice(n_read, n_read := n_read + len(inputs))
+            if not (torch.equal(about[0].cpu(), targets[now]) and torch.equal(_places(*about).cpu(), places[now])):
+                raise InputError(
+                    "iCaRL reads the batches twice, and the second time examples came in another order: do not shuffle"
+                )
+            best = rank[now].isfinite()
+            exemplars.append((inputs[best.to(inputs.device)], *(column[now][best] for column in (targets, task, rank))))
+        for chosen in exemplars:
+            self.buffer.add(*chosen)
 
     def _ranked(self, features: Tensor, targets: Tensor, task: Tensor) -> Tensor:
         """Place in the herd of its class, float64 [N]; infinite for examples that are not chosen."""
@@ -146,18 +168,20 @@ class ICaRL(Strategy):
 
         yield predict
 
-    @property
-    def state_bytes(self) -> int:
-        """Exemplars and teacher."""
-        return super().state_bytes + (bytes_of(self._teacher.state_dict()) if self._teacher is not None else 0)
-
     def memory(self) -> dict[str, Any]:
-        """The exemplars in the order of their choice. The teacher is the network at the next task's beginning."""
-        return self.buffer.state()
+        """The exemplars in the order of their choice, the teacher, what it teaches, and which outputs compete."""
+        return self.buffer.state() | {
+            "teacher": None if self._teacher is None else dict(self._teacher.state_dict()),
+            "old": self._old.tolist(),
+            "heads": ends(self._heads),
+        }
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""
         self.buffer.restore(memory)
+        self._teacher = None if memory["teacher"] is None else teacher(self.model, memory["teacher"])
+        self._old = torch.tensor(memory["old"], dtype=torch.int64)
+        self._heads = ranges(memory["heads"])
 
 
 def herd(features: Tensor, n: int) -> Tensor:
@@ -174,6 +198,11 @@ def herd(features: Tensor, n: int) -> Tensor:
         wanted += mean - features[best]
         order.append(best)
     return torch.tensor(order, dtype=torch.int64)
+
+
+def _places(targets: Tensor, position: Tensor | None = None, *_: Tensor) -> Tensor:
+    """What tells examples apart: their positions, or else only their classes."""
+    return targets if position is None else position
 
 
 def _joined(first: Examples, second: Examples) -> Examples:

@@ -1,6 +1,6 @@
 """The upper bound without transfer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -43,6 +43,10 @@ class Independent(Strategy):
             self.model.load_state_dict(self._networks[0])
         self._begun = number
 
+    def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
+        """Nothing is left to do."""
+        self._check_begun(self._begun)
+
     @contextmanager
     def serving(self, task: int) -> Iterator[Callable[[Tensor], Tensor]]:
         """The task's network, swapped in."""
@@ -58,7 +62,7 @@ class Independent(Strategy):
 
     def memory(self) -> dict[str, Any]:
         """All networks but the model."""
-        return {"networks": self._networks, "begun": self._begun}
+        return {"networks": list(self._networks), "begun": self._begun}
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""

@@ -1,6 +1,5 @@
 """Learning without forgetting: the network's old answers to the new inputs are to stay what they were."""
 
-import copy
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -9,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from cl_fisher.bounds import NonNegative, Positive, check_choice, checked
-from cl_fisher.error import RunError
-from cl_fisher.strategy.batch import Batch, Heads
+from cl_fisher.strategy.batch import Batch, Heads, ends, ranges
 from cl_fisher.strategy.strategy import Strategy
+from cl_fisher.strategy.teacher import teacher
 
 Weighting = Literal["sum", "mean", "share"]
 Over = Literal["old", "current"]
@@ -90,31 +89,19 @@ class LwF(Strategy):
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
         """The network now becomes the teacher."""
-        if not self._heads:
-            raise RunError("LwF does not know which outputs belong to the task: call begin_task(number, heads) first")
+        self._check_begun(len(self._heads))
         self._old = list(self._heads)
-        self._teacher = self._frozen()
-
-    def _frozen(self) -> nn.Module:
-        return copy.deepcopy(self.model).eval().requires_grad_(False)
+        self._teacher = teacher(self.model)
 
     def memory(self) -> dict[str, Any]:
         """The teacher's weights and buffers, and the outputs that competed for each task then and now."""
         return {
             "teacher": None if self._teacher is None else dict(self._teacher.state_dict()),
-            "old": [_ends(head) for head in self._old],
-            "heads": [_ends(head) for head in self._heads],
+            "old": ends(self._old),
+            "heads": ends(self._heads),
         }
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""
-        self._old = [head and range(*head) for head in memory["old"]]
-        self._heads = [head and range(*head) for head in memory["heads"]]
-        self._teacher = None
-        if memory["teacher"] is not None:
-            self._teacher = self._frozen()
-            self._teacher.load_state_dict(memory["teacher"])
-
-
-def _ends(head: range | None) -> list[int] | None:
-    return None if head is None else [head.start, head.stop]
+        self._old, self._heads = ranges(memory["old"]), ranges(memory["heads"])
+        self._teacher = None if memory["teacher"] is None else teacher(self.model, memory["teacher"])

@@ -24,6 +24,9 @@ class NCL(Strategy):
     descent. No strength diverges while lr * damping < 2 (of the penalty), and the stationary point is that of loss +
     penalty.
 
+    Output rows that are held or free of the penalty (scenario.old_rows) need a P that is diagonal: they are solved for
+    together with the others else.
+
     P, the sum of earlier tasks' Fishers, and the penalty are those of `prior`, with any structure. Strength 0 is plain
     fine-tuning bit for bit. For gradient descent: Adam divides by the gradient's size and so undoes a diagonal P.
 

@@ -10,13 +10,14 @@ from torch.optim import Optimizer
 
 from cl_fisher.bounds import Count, Fraction, NonNegative, checked
 from cl_fisher.error import InputError
-from cl_fisher.strategy.batch import Batch, Heads
+from cl_fisher.strategy.batch import Batch, Heads, ends, ranges
 from cl_fisher.strategy.strategy import Strategy
 
 SCENARIOS = ("task",)
 WHY = "each task uses its own part of the network, and which one must be known"
 UNBLURRED = "a task's weights are to learn that task alone"
 OLD_ROWS = ("penalised", "frozen")
+WHY_ROWS = "itself holds the rows of earlier tasks where they are"
 
 
 class PackNet(Strategy):
@@ -57,6 +58,7 @@ class PackNet(Strategy):
         }
         """By parameter: the number of the task that each weight belongs to, 0 where it is free."""
         self._task, self._steps, self._pruned = 0, 0, True
+        self._head: range | None = None
         self._own: dict[str, Tensor] = {}
         """By parameter: which weights the task may move."""
         self._fixed: dict[str, Tensor] = {}
@@ -65,15 +67,18 @@ class PackNet(Strategy):
     def begin_task(self, number: int, heads: Heads) -> None:
         """What is free is the task's, and nothing else."""
         self._finish()
-        self._task, self._steps, self._pruned = number, 0, False
-        own = heads[number - 1]
+        self._task, self._steps, self._pruned, self._head = number, 0, False, heads[number - 1]
+        self._hold()
+
+    def _hold(self) -> None:
+        """Say what the task may move; the others stay where they are."""
         for name, p in self.model.named_parameters():
-            free = torch.full(p.shape, number == 1, device=p.device)
-            if name in self._rows and own is not None:
-                free.zero_()[own.start : own.stop] = True
+            own = torch.full(p.shape, self._task == 1, device=p.device)
+            if name in self._rows and self._head is not None:
+                own.zero_()[self._head.start : self._head.stop] = True
             elif name in self._owner:
-                free = self._owner[name].to(p.device) == 0
-            self._own[name], self._fixed[name] = free, p.detach().clone()
+                own = self._owner[name].to(p.device) == (self._task if self._pruned else 0)
+            self._own[name], self._fixed[name] = own, p.detach().clone()
 
     def mix(self, batch: Batch) -> Batch:
         """Running statistics are those of task 1: later on they are used, and not renewed."""
@@ -85,6 +90,9 @@ class PackNet(Strategy):
 
     def add_gradient(self, parameters: Iterable[nn.Parameter] | None = None) -> None:
         """Leave the gradient to the task's own weights alone, so that clipping sees no others."""
+        self._check_begun(self._task)
+        if not self._own:  # the state is one that was stored within a task, and held ones have not moved since
+            self._hold()
         wanted = None if parameters is None else {id(p) for p in parameters}
         for name, p in self.model.named_parameters():
             if name in self._own and p.grad is not None and (wanted is None or id(p) in wanted):
@@ -120,6 +128,7 @@ class PackNet(Strategy):
 
     def consolidate(self, batches: Iterable[Sequence[Any]], classes: Sequence[int] | None = None) -> None:  # noqa: ARG002
         """Prune, unless that has happened before."""
+        self._check_begun(self._task)
         self._finish()
 
     @contextmanager
@@ -141,10 +150,14 @@ class PackNet(Strategy):
                     weights[name].copy_(before)
 
     def memory(self) -> dict[str, Any]:
-        """Whose the weights are."""
-        return {"owner": self._owner, "task": self._task, "pruned": self._pruned}
+        """Whose the weights are, and how far the task is. What it may move follows from that."""
+        owner = {name: owner.clone() for name, owner in self._owner.items()}
+        now = {"task": self._task, "steps": self._steps, "pruned": self._pruned, "head": ends([self._head])}
+        return {"owner": owner} | now
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Undo `memory`."""
         self._owner = {name: owner.clone() for name, owner in memory["owner"].items()}
-        self._task, self._pruned = memory["task"], memory["pruned"]
+        self._task, self._steps, self._pruned = memory["task"], memory["steps"], memory["pruned"]
+        (self._head,) = ranges(memory["head"])
+        self._own, self._fixed = {}, {}

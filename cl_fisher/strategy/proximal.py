@@ -2,7 +2,9 @@
 
 From weights w that the optimizer has reached, go to argmin_v (v - w)^T M (v - w) / (2 s) + strength/2 q(v), with the
 metric M and the step size s of the optimizer: the identity for gradient descent, Adam's own preconditioner for Adam. A
-stationary point of loss + penalty is then a fixed point of both steps together, whatever the strength.
+stationary point of loss + penalty is then a fixed point of both steps together, whatever the strength: as long as
+nothing else moves the weights after it, such as another solution of this kind, or rows of the output layer that are put
+back (of a diagonal these may be, for it solves for each weight alone).
 """
 
 from collections.abc import Mapping

@@ -25,7 +25,7 @@ class QuadraticPenalty:
         self.precision: FisherMatrix | None = None
         self.centre: dict[str, Tensor] = {}
         self.linear: dict[str, Tensor] = {}
-        """Empty: zero."""
+        """Empty: zero. In 32 bits at least, as what the precision makes of weights in 16 bits."""
         self.constant = 0.0
         self.n_tasks = 0
         self._alive: bool | None = None
@@ -70,7 +70,7 @@ class QuadraticPenalty:
 
     def _value(self, delta: Mapping[str, Tensor]) -> float:
         assert self.precision is not None
-        slope = sum(float(g.flatten().dot(delta[name].flatten())) for name, g in self.linear.items())
+        slope = sum(float(g.flatten().dot(delta[name].flatten().to(g.dtype))) for name, g in self.linear.items())
         return float(self.precision.quadratic(delta)) + 2 * slope + self.constant
 
     @torch.no_grad()
@@ -174,7 +174,8 @@ class QuadraticPenalty:
         centre = {name: grown(name, self.centre.get(name), w.clone()) for name, w in weights.items()}
         self.precision, self.centre = self.precision.to(weights).grown(weights), centre
         if self.linear:
-            self.linear = {name: grown(name, self.linear.get(name), torch.zeros_like(w)) for name, w in weights.items()}
+            none = {name: torch.zeros_like(w, dtype=_precise(w.dtype)) for name, w in weights.items()}
+            self.linear = {name: grown(name, self.linear.get(name), zero) for name, zero in none.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Precision, centre, constant and count."""
@@ -200,6 +201,10 @@ class QuadraticPenalty:
         self.constant = state["constant"]
         self.n_tasks = state["n_tasks"]
         self._alive = None
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def grown(name: str, old: Tensor | None, new: Tensor) -> Tensor:

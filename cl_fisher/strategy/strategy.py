@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from cl_fisher.bounds import NonNegative, check_choice, checked
 from cl_fisher.dataset.examples import Examples
+from cl_fisher.error import RunError
 from cl_fisher.fisher import FisherMatrix
 from cl_fisher.strategy.batch import Batch, Heads
 from cl_fisher.strategy.proximal import metric
@@ -39,6 +40,8 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
     """Whether `training_data` changes what it is given."""
     remembers: ClassVar[bool] = False
     """Whether `consolidate` keeps examples: it is shown all of a task's then, whatever `fisher.samples` says."""
+    reads_loss: bool = False
+    """Whether `loss` takes the plain loss apart or replaces it, so that no other part must have changed it by then."""
 
     @checked
     def __init__(self, model: nn.Module, strength: NonNegative, step: Step = "gradient") -> None:
@@ -53,6 +56,14 @@ class Strategy(ABC):  # noqa: B024 - every hook may be left empty
 
         `heads[t - 1]`: the outputs that compete for the examples of task t from now on, for all t up to `number`.
         """
+
+    def _check_begun(self, number: int) -> None:
+        """Raise `RunError` in a loop that does not tell of its tasks: `number`, that of the last one, is 0."""
+        if number == 0:
+            raise RunError(
+                f"{type(self).__name__} does not know which task this is and which outputs belong to it: call "
+                "begin_task(number, heads) before each task"
+            )
 
     def training_data(self, tasks: Mapping[int, Examples]) -> Mapping[int, Examples]:
         """What the phase that begins is to train on, by task number; `tasks` is what it would be otherwise."""

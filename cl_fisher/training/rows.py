@@ -38,7 +38,10 @@ class OutputRows:
 
     @contextmanager
     def spared(self, of: str) -> Iterator[None]:
-        """What happens within to old rows of `of` ("weights" or "grad") is undone if they are free of the penalty."""
+        """What happens within to old rows of `of` ("weights" or "grad") is undone if they are free of the penalty.
+
+        Whatever it is: a strategy for which that is more than a penalty refuses free rows (`OLD_ROWS` in its file).
+        """
         if self.policy != "free" or len(self.old) == 0:
             yield
             return

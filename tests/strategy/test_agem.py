@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from cl_fisher.cli.main import main
 from cl_fisher.strategy.agem import AGEM
 from cl_fisher.strategy.batch import Batch
 
@@ -126,3 +127,12 @@ def test_a_parameter_that_only_the_memory_uses():
     strategy.add_gradient()
     g = torch.cat([-r[: -sizes[-1]], torch.zeros(sizes[-1], dtype=r.dtype)])
     torch.testing.assert_close(flat(p.grad for p in parameters), g - g.dot(r) / r.dot(r) * r)
+
+
+@pytest.mark.parametrize("rows", ["free", "frozen"])
+@pytest.mark.parametrize("strategy", [["strategy=agem"], ["strategy=compose", "strategy@strategy.parts.replay=agem"]])
+def test_refused_where_the_rows_of_earlier_tasks_were_to_be_left_out(strategy, rows, capsys, tmp_path):
+    options = ["scenario=class", "benchmark=split", "logger=none", f"output_dir={tmp_path}/x"]
+    assert main(["run", *strategy, *options, f"scenario.old_rows={rows}"]) == 2
+    shown = capsys.readouterr().err
+    assert f"scenario.old_rows={rows} is not possible with AGEM, which projects the gradient as a whole" in shown

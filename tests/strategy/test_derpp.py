@@ -94,3 +94,22 @@ def test_what_another_part_has_added_does_not_enter():
     assert torch.equal(kept["inputs"][6:], second.inputs[[0, 1, 4]])
     torch.testing.assert_close(kept["logits"][6:].double(), strategy.model(second.inputs)[[0, 1, 4]].detach())
     assert kept["competed"][6:].tolist() == [[False, False, True, True]] * 3
+
+
+def test_a_head_that_grows():
+    """What entered before is compared over the outputs that there were, wherever it lies in memory by then."""
+    strategy, stored = second_task(alpha=1.0, beta=0.0, capacity=9)
+    old, strategy.model = strategy.model, nn.Linear(3, 6).double()
+    with torch.no_grad():
+        for new, before in zip(strategy.model.parameters(), old.parameters(), strict=True):
+            new[:4] = before
+    strategy.begin_task(2, [range(2), range(2, 6)])
+    own, zero = batch(2), torch.tensor(0.0, dtype=torch.float64)
+    logits = strategy.model(own.inputs)
+    found = strategy.loss(own, logits, zero)
+    away = (old(batch(1).inputs) - stored)[:, :2]
+    assert found.item() == pytest.approx(away.square().mean().item(), rel=1e-6)
+    strategy.loss(own, logits, zero)
+    kept = strategy.buffer.columns
+    assert kept["logits"].shape == kept["competed"].shape == (9, 6)
+    assert all(row in ([True] * 2 + [False] * 4, [False] * 2 + [True] * 4) for row in kept["competed"].tolist())

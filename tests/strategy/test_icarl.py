@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy, normalize, one_hot
+from torch.utils.data import DataLoader, TensorDataset
 
 from cl_fisher.dataset.examples import Examples
 from cl_fisher.error import InputError
@@ -78,6 +79,26 @@ def test_exemplars_are_the_first_of_each_herd(options, first, then):
     assert kept["targets"].unique(return_counts=True)[1].tolist() == then
     for c in (0, 1):
         assert torch.equal(kept["inputs"][kept["targets"] == c], herds[c][: then[c]])
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_another_order_at_the_second_reading_is_refused(told):
+    """By the labels, or where these are all the same by the positions; nothing is taken then."""
+    inputs, targets = data(1)
+    columns = (inputs, torch.zeros_like(targets), torch.arange(30)) if told else (inputs, targets)
+    shuffled = DataLoader(TensorDataset(*columns), 5, shuffle=True, generator=torch.Generator().manual_seed(0))
+    strategy = ICaRL(network())
+    strategy.begin_task(1, HEADS[:1])
+    with pytest.raises(InputError, match="second time examples came in another order: do not shuffle"):
+        strategy.consolidate(shuffled)
+    assert len(strategy.buffer) == 0
+
+
+def test_batches_that_can_be_read_once_are_refused():
+    strategy = ICaRL(network())
+    strategy.begin_task(1, HEADS[:1])
+    with pytest.raises(InputError, match="reads the batches twice, but `batches` is an iterator"):
+        strategy.consolidate(iter(pieces(1)))
 
 
 def test_with_blurred_boundaries_outputs_of_later_tasks_are_still_taught_by_labels():

@@ -180,3 +180,19 @@ def test_old_answers_stay_where_they_were():
             pass
         moved[type(strategy)] = float((strategy.model(x)[:, :2].softmax(-1) - before).detach().abs().max())
     assert moved[LwF] < 0.3 * moved[Finetune]
+
+
+def test_a_teacher_from_before_the_head_grew(tmp_path):
+    strategy = LwF(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
+    strategy.begin_task(1, [range(2)])
+    strategy.consolidate([])
+    strategy.model[1] = nn.Linear(4, 5)
+    strategy.begin_task(2, [range(2), range(2, 5)])
+    torch.save(strategy.state_dict(), tmp_path / "state.pt")
+    again = LwF(copy.deepcopy(strategy.model))
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    batch = Batch(torch.randn(6, 3), torch.full((6,), 2), torch.arange(6), torch.full((6,), 2))
+    logits = strategy.model(batch.inputs)
+    found = again.loss(batch, logits, logits.sum())
+    assert torch.equal(found, strategy.loss(batch, logits, logits.sum()))
+    assert again.model[1].weight.shape == (5, 4)

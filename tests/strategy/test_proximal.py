@@ -2,15 +2,18 @@
 
 import copy
 import itertools
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, AdamW, RMSprop
 
 from cl_fisher import EWC, OnlineEWC
+from cl_fisher.config import conf_dir, register_resolvers, validate
 from cl_fisher.error import InputError
 from cl_fisher.strategy.compose import Compose
 from cl_fisher.strategy.finetune import Finetune
@@ -338,3 +341,27 @@ def test_strengths_in_a_row_only_ever_hold_more():
         ewc.after_step(optimizer)
         distances.append(ewc.quadratic.value(ewc.model))
     assert all(b < a for a, b in itertools.pairwise(distances))
+
+
+@pytest.mark.parametrize("rows", ["free", "frozen"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["strategy.step=proximal"], "with step=proximal and fisher/structure=kronecker, which solve for all weights"),
+        (["strategy=compose", "strategy.parts.penalty.step=proximal"], "with step=proximal and fisher/structure="),
+        (["strategy=ncl", "optimizer=sgd"], "with NCL and fisher/structure=kronecker"),
+        (["strategy.step=proximal", "fisher/structure=diagonal"], None),
+        (["strategy=l2", "strategy.step=proximal"], None),
+        (["strategy=si", "strategy.step=proximal"], None),
+        ([], None),
+    ],
+)
+def test_weights_that_are_solved_for_together_may_not_be_held(options, message, rows):
+    """The others' solution would count on these moving too, and be no stationary point when they do not."""
+    register_resolvers()
+    fixed = ["scenario=class", "benchmark=split", f"scenario.old_rows={rows}"]
+    structure = [] if any("structure" in word for word in options) else ["fisher/structure=kronecker"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides=[*fixed, *structure, *options])
+    with nullcontext() if message is None else pytest.raises(InputError, match=f"old_rows={rows} .* {message}"):
+        validate(cfg)

@@ -93,6 +93,35 @@ def test_state_survives(structure, tmp_path):
     assert again.quadratic.n_tasks == ewc.quadratic.n_tasks == 4
 
 
+@pytest.mark.parametrize("strategy", [EWC, OnlineEWC])
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("step", ["gradient", "proximal"])
+def test_weights_in_16_bits(strategy, structure, dtype, step):
+    """Value, gradient and proximal step are those of the same weights in 64, up to their own rounding."""
+    short, long = network().to(dtype), network().to(dtype).double()
+    pair = [strategy(m, strength=3.0, structure=structure, step=step) for m in (short, long)]
+    for task in range(3):
+        wander(short, 10 + task)
+        for ewc in pair:
+            ewc.model.load_state_dict(short.state_dict())
+            inputs, targets = data(task)
+            ewc.consolidate([(inputs.to(dtype).to(next(ewc.model.parameters())), targets)])
+    wander(short, 99)
+    long.load_state_dict(short.state_dict())
+    assert pair[0].penalty() == pytest.approx(pair[1].penalty(), rel=0.02)
+    for ewc in pair:
+        for p in ewc.model.parameters():
+            p.grad = torch.ones_like(p)
+        ewc.add_gradient()
+        optimizer = torch.optim.SGD(ewc.model.parameters(), lr=0.1)
+        optimizer.step()
+        ewc.after_step(optimizer)
+    for p, q in zip(short.parameters(), long.parameters(), strict=True):
+        torch.testing.assert_close(p.grad.double(), q.grad, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(p.double(), q, rtol=0.02, atol=0.01)
+
+
 # Linear regression, tasks of equal size, noise of variance 1: a task's loss is its quadratic, so EWC can be exact.
 
 
