@@ -276,6 +276,13 @@ def test_a_repeated_seed_and_different_software_are_pointed_out(run_folder: Writ
     assert report.row("torch") == ["torch", "2.14.1, 2.9"]
 
 
+def test_runs_of_different_length_are_two_settings(run_folder: Write, tmp_path: Path) -> None:
+    folders = [run_folder(name="a"), run_folder(name="b", n_tasks=2, accuracy=[[0.9, 0.1], [0.7, 0.8]])]
+    report = page(*folders, out=tmp_path / "out")
+    assert report.row("ewc, n_tasks=5")[1] == "83.20"
+    assert report.row("ewc, n_tasks=2")[-1] == "1"
+
+
 def test_a_long_sequence_draws_some_of_its_tasks(run_folder: Write) -> None:
     n = 30
     matrix = [[0.5] * n for _ in range(n)]
