@@ -113,7 +113,7 @@ class Gallery:
         return found
 
     def sweep(self) -> dict[str, Any] | None:
-        """Average accuracy against the one number that takes three values or more; None if there is none."""
+        """Average accuracy against the number that takes most values; None if there is none."""
         from cl_fisher.reporting.curve import sweep_chart
 
         found = axis([group for group, _ in self.shown])
