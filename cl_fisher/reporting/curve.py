@@ -74,9 +74,8 @@ def sweep_chart(lines: Sequence[Line], values: Sequence[float], log: bool, limit
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(visible=True, color=LIGHT["grid"], lw=0.7)
     axes.margins(x=0.04, y=0.06)
-    axes.set_xticks(
-        _apart(axes, values if len(values) <= 8 else [values[i * (len(values) - 1) // 7] for i in range(8)])
-    )
+    few = values if len(values) <= 8 else [values[i * (len(values) - 1) // 7] for i in range(8)]
+    axes.set_xticks(_apart(axes, few))
     low, high = np.clip(axes.get_ylim(), *limits)
     axes.set_ylim(float(low), float(high))
     return figure

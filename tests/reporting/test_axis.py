@@ -66,6 +66,12 @@ def test_a_grid_of_numbers_has_a_line_for_each_value_of_the_one_with_fewer(grid,
     assert {len(line) for line in found.lines.values()} == {len(grid[key])}
 
 
+def test_a_number_that_varies_with_everything_else_is_no_axis():
+    """Here each strategy has a learning rate of its own, and only the strength makes a line."""
+    cells = [f"strategy=s{i} lr={i}" for i in range(4)] + [f"strategy=ewc lr=5 strength={s}" for s in (1, 2, 3)]
+    assert axis(groups(*cells)).key == "strength"
+
+
 def test_a_second_number_of_two_values_is_one_of_the_rest():
     assert list(axis(groups(*[f"a={a} b={b}" for a in (1, 2, 3) for b in (4, 5)])).lines) == ["run, b=4", "run, b=5"]
 
