@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cl_fisher.reporting.curve import Line
 
+GAP = next(metric for metric in FURTHER if metric.key == "stability_gap")
 MAX_PANELS = 12
 
 
@@ -152,8 +153,8 @@ class Gallery:
         charts = []
         for group, course in measured:
             figure = during_chart(course, by_task, (max(low - 3, -1), min(high + 3, 101)))
-            gap = FURTHER[4].text(group.estimate(FURTHER[4].key))
-            text = f"Accuracy of each task within tasks, {group.label}: {FURTHER[4].name} {gap}"
+            gap = GAP.text(group.estimate(GAP.key))
+            text = f"Accuracy of each task within tasks, {group.label}: {GAP.name} {gap}"
             legend = [(f"task {task}", style) for task, style in by_task.items() if task in course.lines]
             caption = Caption(f"Accuracy within tasks, {group.label}", "optimizer steps", "accuracy (%)", legend)
             charts.append({"group": group, "svg": self._svg(figure, text, caption, "during", group.label)})
