@@ -33,7 +33,7 @@ def average_accuracy(matrix: Matrix) -> float | None:
 
 
 def average_incremental_accuracy(matrix: Matrix) -> float | None:
-    """mean_i mean_{j<=i} R[i,j]: the average accuracy so far, averaged over the sequence (after Rebuffi et al. 2017)."""
+    """mean_i mean_{j<=i} R[i,j]: average accuracy so far, over the sequence (after Rebuffi et al. 2017)."""
     return mean([average_accuracy(matrix[:i]) for i in range(1, len(matrix) + 1)])
 
 

@@ -37,7 +37,8 @@ class Gallery:
         self.groups = groups
         self.styles = styles(groups)
         self.shown = [pair for pair in zip(groups, self.styles, strict=True) if pair[0].counted]
-        self._names: set[str] = set()
+        self.files: set[Path] = set()
+        """What was written so far."""
 
     def headline(self) -> list[dict[str, Any]]:
         """Average accuracy and forgetting by group, with intervals."""
@@ -169,10 +170,10 @@ class Gallery:
 
     def _png(self, figure: "Figure", caption: Caption, *words: str) -> None:
         stem = re.sub(r"[^\w.=-]+", "_", "_".join(words))[:100]
-        if stem in self._names:
-            stem += f"_{len(self._names)}"
-        self._names.add(stem)
-        save_png(figure, caption, self.folder / f"{stem}.png")
+        if (path := self.folder / f"{stem}.png") in self.files:
+            path = self.folder / f"{stem}_{len(self.files)}.png"
+        self.files.add(path)
+        save_png(figure, caption, path)
 
 
 def few(tasks: list[int]) -> list[int]:

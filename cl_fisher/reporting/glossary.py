@@ -74,8 +74,8 @@ FURTHER = (
     Metric(
         "avg_incremental_accuracy",
         "Average incremental accuracy",
-        "Accuracy after each task, averaged over the tasks so far, and then over the sequence (after Rebuffi et al. 2017). "
-        "Higher is better.",
+        "Accuracy after each task, averaged over the tasks so far, and then over the sequence (after Rebuffi et al. "
+        "2017). Higher is better.",
         limits=(0, 100),
     ),
     Metric(
