@@ -9,6 +9,7 @@ from cl_fisher.event import Consolidated, Evaluated, Event, RunEnded, RunStarted
 from cl_fisher.reporting.run_folder import METRICS
 
 CONFIG = {"strategy": {"strength": 100.0}, "seed": 0, "n_tasks": 2, "model": {"hidden": [400, 400]}, "name": "ö"}
+CHOICES = {"strategy": "ewc", "scenario": "task", "benchmark": "split", "dataset": "digits"}
 FISHER = {"estimator": "exact", "structure": "diagonal", "samples": 90, "seconds": 0.5, "bytes": 40, "trace": 1.5}
 
 
@@ -26,6 +27,7 @@ def summary(rows: list[list[float | None]], **metrics: float | None) -> dict:
         **dict.fromkeys(METRICS),
         **metrics,
         "accuracy": rows,
+        "choices": CHOICES,
         "overrides": ["strategy=ewc", "seed=0"],
         "command": "cl-fisher run",
         "started": "2026-01-02T03:04:05+00:00",
@@ -45,9 +47,8 @@ def events() -> list[Event]:
     """The whole run; accuracy on task 2 is undefined until it has been trained on."""
     first = summary([[0.9, None]], avg_accuracy=0.9, learning_accuracy=0.9)
     both = summary([[0.9, None], [0.8, 0.7]], avg_accuracy=0.75, learning_accuracy=0.8, forgetting=0.1, bwt=-0.1)
-    choices = {"strategy": "ewc", "scenario": "task", "benchmark": "split", "dataset": "digits"}
     return [
-        RunStarted(2, 2, CONFIG, choices, ("strategy=ewc", "seed=0"), "cl-fisher run"),
+        RunStarted(2, 2, CONFIG, CHOICES, ("strategy=ewc", "seed=0"), "cl-fisher run"),
         Evaluated(0, 0, "test", (0.1, None), (50, 40)),
         TaskStarted(1, 100, 2, 1),
         StepTaken(1, 1, 1, 1, 2.5, 0.0),

@@ -176,6 +176,12 @@ def choices(hydra: Any) -> dict[str, str]:
     return {str(group): str(choice) for group, choice in chosen if choice is not None and "hydra/" not in str(group)}
 
 
+def dataset_name(cfg: DictConfig, choices: dict[str, str]) -> str:
+    """What the data sets are called, one after the other if the benchmark has several."""
+    own = list(cfg.benchmark.get("datasets", {}))[: cfg.n_tasks]
+    return " → ".join(choices.get(f"dataset@benchmark.datasets.{n}", str(n)) for n in own) or choices["dataset"]
+
+
 def job(cfg: DictConfig) -> DictConfig:
     """The configuration without its `hydra` node."""
     plain = cfg.copy()

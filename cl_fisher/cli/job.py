@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cl_fisher.benchmark.task import Scenario, TaskSequence
+from cl_fisher.cli.engine import dataset_name
 from cl_fisher.config import build
 from cl_fisher.dataset.examples import DataSet
 from cl_fisher.dataset.label_noise import label_noise
@@ -55,15 +56,15 @@ def run(cfg: DictConfig, choices: dict[str, str], overrides: list[str], command:
 
     The value is the average accuracy on the validation examples, or on the test set where there are none.
     """
+    choices = choices | {"dataset": dataset_name(cfg, choices)}
     forget_peak_memory()
     folder = Path(cfg.output_dir)
     listeners = [RunFolder(folder), build(cfg.logger, directory=folder), Terminal(cfg.verbosity, cell=_cell(folder))]
-    names = {group: choices[group] for group in ("strategy", "benchmark", "scenario")}
+    names = {group: choices[group] for group in ("strategy", "benchmark", "dataset", "scenario")}
     about = {
         "seed": cfg.seed,
         "n_tasks": cfg.n_tasks,
         **names,
-        "dataset": _dataset(cfg, choices),
         "label": choices["strategy"],
         "overrides": overrides,
         "command": command,
@@ -153,12 +154,6 @@ def _maker(cfg: DictConfig, group: str) -> Callable[..., Any]:
             "when the network is there"
         )
     return cast("Callable[..., Any]", build(cfg[group]))
-
-
-def _dataset(cfg: DictConfig, choices: dict[str, str]) -> str:
-    """What the data sets are called, one after the other if the benchmark has several."""
-    own = list(cfg.benchmark.get("datasets", {}))[: cfg.n_tasks]
-    return " → ".join(choices.get(f"dataset@benchmark.datasets.{n}", str(n)) for n in own) or choices["dataset"]
 
 
 def _data(cfg: DictConfig) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def _compare(where: Path, todo: Plan) -> None:
 
 
 def _entry(cell: Cell) -> dict[str, object]:
-    choices = {**cell.choices, "seed": cell.cfg.seed}
-    return {"folder": cell.folder, "overrides": list(cell.overrides), "choices": choices}
+    own = {"n_tasks": cell.cfg.n_tasks, "seed": cell.cfg.seed}
+    return {"folder": cell.folder, "overrides": list(cell.overrides), "choices": cell.choices | own}
 
 
 def _found(where: Path) -> list[dict[str, object]]:

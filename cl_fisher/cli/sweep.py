@@ -12,6 +12,7 @@ from cl_fisher.cli.engine import (
     ERRORS,
     Engine,
     choices,
+    dataset_name,
     is_basic,
     is_multirun,
     job,
@@ -146,7 +147,7 @@ def _check(engine: Engine, parsed: Sequence[Override], cfg: DictConfig) -> Cell:
     missing = next((group for group in NAMES if group not in chosen), None)
     if missing is not None:
         raise InputError(f"{missing}: a run is named by its choice, a file {missing}/NAME.yaml; write {missing}=NAME")
-    return Cell(tuple(typed(cfg.hydra)), plain, {group: chosen[group] for group in NAMES})
+    return Cell(tuple(typed(cfg.hydra)), plain, chosen | {"dataset": dataset_name(plain, chosen)})
 
 
 def _for_base(engine: Engine, override: Override) -> list[str]:

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 Row = Sequence[float | None]
 Matrix = Sequence[Row]
 
-KEYS = ("avg_accuracy", "learning_accuracy", "forgetting", "forgetting_first", "bwt", "fwt")
+KEYS = (
+    "avg_accuracy",
+    "avg_incremental_accuracy",
+    "learning_accuracy",
+    "forgetting",
+    "forgetting_first",
+    "bwt",
+    "fwt",
+)
 
 
 def mean(values: Sequence[float | None]) -> float | None:
@@ -22,6 +30,11 @@ def mean(values: Sequence[float | None]) -> float | None:
 def average_accuracy(matrix: Matrix) -> float | None:
     """mean_{j<=T} R[T,j]."""
     return mean(matrix[-1][: len(matrix)]) if matrix else None
+
+
+def average_incremental_accuracy(matrix: Matrix) -> float | None:
+    """mean_i mean_{j<=i} R[i,j]: average accuracy so far, over the sequence (after Rebuffi et al. 2017)."""
+    return mean([average_accuracy(matrix[:i]) for i in range(1, len(matrix) + 1)])
 
 
 def learning_accuracy(matrix: Matrix) -> float | None:
@@ -63,6 +76,7 @@ def summary(matrix: Matrix, at_initialisation: Row | None, joint: bool = False) 
         return dict.fromkeys(KEYS) | {"avg_accuracy": mean(matrix[-1]) if matrix else None}
     return {
         "avg_accuracy": average_accuracy(matrix),
+        "avg_incremental_accuracy": average_incremental_accuracy(matrix),
         "learning_accuracy": learning_accuracy(matrix),
         "forgetting": forgetting(matrix),
         "forgetting_first": forgetting_first(matrix),

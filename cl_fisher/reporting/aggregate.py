@@ -1,7 +1,7 @@
 """Groups runs that differ only in their seed, and averages over the seeds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
@@ -9,6 +9,9 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from cl_fisher.reporting.read import Run, lookup
+
+SEQUENCE = ("benchmark", "dataset", "scenario", "n_tasks")
+"""Every run records these. Runs that differ in one are never of one group, whatever was typed."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +95,22 @@ def mean_known(values: Sequence[float | None]) -> float | None:
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Groups in the order of their first run; a run without overrides is described by its configuration.
 
-    A label is the strategy's name and those settings that vary between the groups. A single run counts however far
-    it came; among several only the finished ones do.
+    A label is the strategy's name and those settings that vary between the groups: what was typed, and of `SEQUENCE`
+    what else it takes to tell them apart. A single run counts however far it came; among several only the finished
+    ones do.
     """
-    keys = list(dict.fromkeys(["strategy", *(key for run in runs for key in run.settings if key != "seed")]))
+    typed = list(dict.fromkeys(["strategy", *(key for run in runs for key in run.settings if key != "seed")]))
+    keys = list(dict.fromkeys([*typed, *SEQUENCE]))
+    described = [tuple(_setting(run, key) for key in keys) for run in runs]
+    recorded = [values for run, values in zip(runs, described, strict=True) if run.metrics]
     members: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        members.setdefault(tuple(_setting(run, key) for key in keys), []).append(run)
-    varying = [i for i, key in enumerate(keys) if key != "strategy" and len({group[i] for group in members}) > 1]
+    for run, values in zip(runs, described, strict=True):
+        where = values if run.metrics else next((o for o in recorded if _may_be(values, o, keys)), values)
+        members.setdefault(where, []).append(run)
+    varying = [i for i in range(1, len(typed)) if len({values[i] for values in members}) > 1]
+    for i in range(len(typed), len(keys)):
+        if _n_told_apart(members, [0, *varying, i]) > _n_told_apart(members, [0, *varying]):
+            varying.append(i)
     groups = []
     for values, group in members.items():
         extras = [f"{keys[i]}={values[i]}" for i in varying if values[i]]
@@ -109,6 +120,18 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         settings = {"strategy": values[0], **{keys[i]: values[i] for i in varying if values[i]}}
         groups.append(Group(label, values[0], tuple(group), tuple(counted), settings))
     return groups
+
+
+def _may_be(planned: Sequence[str], recorded: Sequence[str], keys: Sequence[str]) -> bool:
+    """Whether a cell that never began is of the group of one that did; of its tasks an old multirun says little."""
+    return all(
+        mine == theirs or (not mine and key in SEQUENCE)
+        for mine, theirs, key in zip(planned, recorded, keys, strict=True)
+    )
+
+
+def _n_told_apart(members: Collection[Sequence[str]], places: Sequence[int]) -> int:
+    return len({tuple(values[i] for i in places) for values in members})
 
 
 def _setting(run: Run, key: str) -> str:

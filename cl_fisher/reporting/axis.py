@@ -1,12 +1,14 @@
-"""A sweep over one number, such as the strength: which key that is, and which groups form a line."""
+"""A sweep over a number, such as the strength: which key that is, and which groups form a line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cl_fisher.reporting.aggregate import Group
 
-LOG_FROM = 100
-"""Values that span more than this factor are drawn on a logarithmic scale."""
+LOG_FROM = 10
+"""Values that span this factor or more are drawn on a logarithmic scale."""
+FIRST = "strategy.strength"
+"""The key that is the axis where another one has as many values."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,21 @@ class Axis:
     def is_log(self) -> bool:
         """Whether the positive values span so much that a linear scale would crowd them."""
         positive = [value for value in self.values if value > 0]
-        return self.values[0] >= 0 and len(positive) > 1 and positive[-1] > LOG_FROM * positive[0]
+        return self.values[0] >= 0 and len(positive) > 1 and positive[-1] >= LOG_FROM * positive[0]
 
 
 def axis(groups: Sequence[Group]) -> Axis | None:
-    """The one numeric key with three values or more; None if there is none, or more than one."""
-    keys = list(dict.fromkeys(key for group in groups for key in group.settings))
-    numeric = [key for key in keys if len(_numbers(groups, key)) >= 3]
-    if len(numeric) != 1:
-        return None
-    (key,) = numeric
-    lines: dict[str, list[tuple[float, Group]]] = {}
-    for group in groups:
-        if key in group.settings:
-            lines.setdefault(_others(group, key), []).append((float(group.settings[key]), group))
-    return Axis(key, {name: sorted(line, key=lambda point: point[0]) for name, line in lines.items()})
+    """The numeric key with most values; None if none makes a line of three, as where all else varies with it."""
+    keys = dict.fromkeys(key for group in groups for key in group.settings)
+    n_values = {key: len(numbers) for key in keys if (numbers := _numbers(groups, key))}
+    for key in sorted(n_values, key=lambda name: (n_values[name], name == FIRST), reverse=True):
+        lines: dict[str, list[tuple[float, Group]]] = {}
+        for group in groups:
+            if key in group.settings:
+                lines.setdefault(_others(group, key), []).append((float(group.settings[key]), group))
+        if max(map(len, lines.values())) >= 3:
+            return Axis(key, {name: sorted(line, key=lambda point: point[0]) for name, line in lines.items()})
+    return None
 
 
 def _others(group: Group, key: str) -> str:

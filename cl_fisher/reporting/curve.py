@@ -12,6 +12,9 @@ from cl_fisher.reporting.during import Seen
 from cl_fisher.reporting.plot import LIGHT, WIDTH, axes_in
 from cl_fisher.reporting.theme import Style
 
+_POINTS = 4.8
+"""The width of a digit in a label of the axis."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -67,15 +70,26 @@ def sweep_chart(lines: Sequence[Line], values: Sequence[float], log: bool, limit
             axes.set_xscale("symlog", linthresh=least)
         else:
             axes.set_xscale("log")
-    ticks = list(values) if len(values) <= 8 else [values[i * (len(values) - 1) // 7] for i in range(8)]
-    axes.set_xticks(ticks)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(visible=True, color=LIGHT["grid"], lw=0.7)
     axes.margins(x=0.04, y=0.06)
+    few = values if len(values) <= 8 else [values[i * (len(values) - 1) // 7] for i in range(8)]
+    axes.set_xticks(_apart(axes, few))
     low, high = np.clip(axes.get_ylim(), *limits)
     axes.set_ylim(float(low), float(high))
     return figure
+
+
+def _apart(axes: Axes, values: Sequence[float]) -> list[float]:
+    """The first and the last of rising values, and of those between as many as have room for their labels."""
+    pixels = axes.transData.transform([(value, 0) for value in values])[:, 0] * 72 / axes.figure.dpi
+    halves = [_POINTS * (len(f"{value:g}") + 1) / 2 for value in values]  # with half a character at either side
+    kept = [len(values) - 1]
+    for i in (0, *range(1, len(values) - 1)):
+        if all(abs(pixels[i] - pixels[j]) >= halves[i] + halves[j] for j in kept):
+            kept.append(i)
+    return [values[i] for i in sorted(kept)]
 
 
 def _draw(axes: Axes, line: Line, width: float, marker: str = "") -> None:

@@ -16,23 +16,41 @@ class Seen:
     """Accuracy within tasks, over the seeds."""
 
     lines: dict[int, pd.DataFrame]
-    """By evaluated task: columns global_step, mean, min, max, in the order of time."""
+    """By evaluated task: columns global_step (mean over the seeds), mean, min, max, in the order of time."""
     boundaries: list[float]
-    """The global steps at which another task began."""
+    """The global steps at which another task began, mean over the seeds."""
 
 
 def seen(group: Group) -> Seen | None:
-    """Mean and range over the seeds; None without continual evaluation."""
+    """Mean and range over the seeds; None without continual evaluation.
+
+    A class order that depends on the seed makes tasks of different lengths: what is averaged is the n-th evaluation
+    within a task, as far as all seeds that know the evaluated task have it.
+    """
     frames = [run.continual for run in group.counted if not run.continual.empty]
     if not frames:
         return None
-    keys = ["evaluated_task", "task", "step", "global_step"]
-    table = pd.concat(frames).dropna(subset=["accuracy"]).groupby(keys)["accuracy"].agg(["mean", "min", "max"])
-    rows = table.reset_index()
-    tasks = sorted({int(task) for task in rows["evaluated_task"]})
-    lines = {task: thin(rows[rows["evaluated_task"] == task].reset_index(drop=True)) for task in tasks}
-    first = frames[0].groupby("task")["global_step"].min()
+    rows = pd.concat([_numbered(frame).assign(seed=seed) for seed, frame in enumerate(frames)])
+    n_seeds = rows.groupby("evaluated_task")["seed"].nunique()
+    means = rows.groupby(["evaluated_task", "task", "n"]).agg(
+        global_step=("global_step", "mean"),
+        mean=("accuracy", "mean"),
+        min=("accuracy", "min"),
+        max=("accuracy", "max"),
+        seeds=("seed", "size"),
+    )
+    table = means.reset_index()
+    table = table[table["seeds"] == table["evaluated_task"].map(n_seeds)]
+    tasks = sorted({int(task) for task in table["evaluated_task"]})
+    lines = {task: thin(table[table["evaluated_task"] == task].reset_index(drop=True)) for task in tasks}
+    first = pd.concat([frame.groupby("task")["global_step"].min() for frame in frames]).groupby("task").mean()
     return Seen(lines, [float(step) for step in first.iloc[1:]])
+
+
+def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """One run's known accuracies, with their number among the evaluations of that task within the task."""
+    known = frame.dropna(subset=["accuracy"]).sort_values(["task", "step"])
+    return known.assign(n=known.groupby(["evaluated_task", "task"]).cumcount())
 
 
 def thin(line: pd.DataFrame) -> pd.DataFrame:

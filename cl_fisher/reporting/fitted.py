@@ -1,6 +1,5 @@
 """A sheet as a table for a terminal of some width."""
 
-import re
 from collections.abc import Sequence
 
 from rich import box
@@ -9,10 +8,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from cl_fisher.reporting.label import lines, pieces
 from cl_fisher.reporting.sheet import Sheet
-
-_PARTS = re.compile("(?<=,) | (?=\N{MINUS SIGN})")
-"""Between the settings of a label, and before what is subtracted."""
 
 
 def fitted(sheet: Sheet, console: Console, leave_out: Sequence[str]) -> Table:
@@ -20,7 +17,7 @@ def fitted(sheet: Sheet, console: Console, leave_out: Sequence[str]) -> Table:
 
     `leave_out`: the columns that it does without if it must, in this order.
     """
-    longest = max(len(piece) for row in sheet.rows for piece in _pieces(row[0]))
+    longest = max(len(piece) for row in sheet.rows for piece in pieces(row[0]))
     for stacked, n in [(False, 0), *((True, n) for n in range(len(leave_out) + 1))]:
         columns = [j for j, name in enumerate(sheet.header) if j > 0 and name not in leave_out[:n]]
         room = console.width - width_of(_table(sheet, columns, stacked, 0), console)
@@ -52,32 +49,10 @@ def _table(sheet: Sheet, columns: Sequence[int], stacked: bool, room: int) -> Ta
     for i, row in enumerate(sheet.rows):
         cells = [row[j].replace(" ± ", "\n± ") if stacked else row[j] for j in columns]
         marked = [Text(cell, "bold" if (i, j) in sheet.bold else "") for j, cell in zip(columns, cells, strict=True)]
-        table.add_row(Text("\n".join(_lines(row[0], room)) if room else ""), *marked)
+        table.add_row(Text("\n".join(lines(row[0], room)) if room else ""), *marked)
     return table
 
 
 def width_of(table: Table, console: Console) -> int:
     """The width that the table would have on an endless line."""
     return Measurement.get(console, console.options.update(width=100_000), table).maximum
-
-
-def _pieces(label: str) -> list[str]:
-    """Where a label may be broken: after ", ", after "=", before a minus."""
-    return [piece for part in _PARTS.split(label) for piece in re.split(r"(?<==)(?=.)", part)]
-
-
-def _lines(label: str, room: int) -> list[str]:
-    """The label in lines of at most `room` characters, setting by setting, if its longest piece fits."""
-    lines = [""]
-    for part in _PARTS.split(label):
-        joined = f"{lines[-1]} {part}".lstrip()
-        if len(joined) <= room:
-            lines[-1] = joined
-            continue
-        for piece in [part] if len(part) <= room else _pieces(part):
-            same_setting = piece is not part and lines[-1].endswith("=")
-            if same_setting and len(lines[-1]) + len(piece) <= room:
-                lines[-1] += piece
-            else:
-                lines.append(piece)
-    return [line for line in lines if line]

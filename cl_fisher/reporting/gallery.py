@@ -1,4 +1,4 @@
-"""Which charts a report shows: each is saved as a PNG file and handed out as inline SVG."""
+"""Which charts a report shows: each is saved as a PNG file with its caption and handed out as inline SVG without."""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from cl_fisher.reporting.aggregate import Group
 from cl_fisher.reporting.axis import axis
+from cl_fisher.reporting.caption import Caption, save_png
 from cl_fisher.reporting.during import seen
 from cl_fisher.reporting.glossary import FURTHER, METRICS, Metric
 from cl_fisher.reporting.theme import Style, series, styles
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 
     from cl_fisher.reporting.curve import Line
 
+GAP = next(metric for metric in FURTHER if metric.key == "stability_gap")
 MAX_PANELS = 12
-MAX_PIXELS = 2500
-"""Of a PNG file's longer side."""
 
 
 class Gallery:
@@ -37,7 +37,8 @@ class Gallery:
         self.groups = groups
         self.styles = styles(groups)
         self.shown = [pair for pair in zip(groups, self.styles, strict=True) if pair[0].counted]
-        self._names: set[str] = set()
+        self.files: set[Path] = set()
+        """What was written so far."""
 
     def headline(self) -> list[dict[str, Any]]:
         """Average accuracy and forgetting by group, with intervals."""
@@ -48,8 +49,10 @@ class Gallery:
             rows = [(group.label, group.estimate(metric.key), style) for group, style in self.shown]
             if metric.key in ("avg_accuracy", "forgetting") and any(estimate.n for _, estimate, _ in rows):
                 words = "; ".join(f"{label} {metric.text(estimate)} %" for label, estimate, _ in rows)
-                svg = self._svg(interval_chart(rows, metric.limits), f"{metric.name}: {words}", metric.key)
-                found.append({"title": f"{metric.name} (%)", "svg": svg})
+                title = f"{metric.name} (%)"
+                caption = Caption(f"{title} with its 95 % interval")
+                svg = self._svg(interval_chart(rows, metric.limits), f"{metric.name}: {words}", caption, metric.key)
+                found.append({"title": title, "svg": svg})
         return found
 
     def matrices(self) -> list[dict[str, Any]]:
@@ -60,7 +63,8 @@ class Gallery:
         for group in self.groups:
             rows = group.matrix()
             if rows:
-                self._png(accuracy_heatmap(list(rows.values()), after=list(rows)), "accuracy_matrix", group.label)
+                figure = accuracy_heatmap(list(rows.values()), after=list(rows))
+                self._png(figure, Caption(f"Accuracy matrix, {group.label}"), "accuracy_matrix", group.label)
                 n_tasks = max(len(row) for row in rows.values())
                 found.append({"group": group, "rows": rows, "n_tasks": n_tasks})
         return found
@@ -79,7 +83,10 @@ class Gallery:
             words = "; ".join(f"{group.label} {100 * a.iloc[-1]:.1f} %" for group, a, _ in known if len(a))
             if lines:
                 text = f"Accuracy of task {task} after each task, at the end: {words}"
-                found.append({"task": task, "svg": self._svg(task_course(lines, task, n_tasks), text, f"task_{task}")})
+                legend = [(group.label, style) for group, a, style in known if len(a)]
+                caption = Caption(f"Accuracy of task {task}", "after task", "accuracy (%)", legend)
+                svg = self._svg(task_course(lines, task, n_tasks), text, caption, f"task_{task}")
+                found.append({"task": task, "svg": svg})
         return found
 
     def regions(self) -> list[dict[str, Any]]:
@@ -92,7 +99,8 @@ class Gallery:
             for after, task in shown(run.regions, at_end=len(self.shown) > 1)[-MAX_PANELS:]:
                 where = f"after task {after}" if task == after else f"after task {after}, asked for task {task}"
                 figure = region_chart(run.regions, after, task)
-                svg = self._svg(figure, f"Regions of {group.label} {where}", "regions", group.label, where)
+                caption = Caption(f"{group.label}, {where}")
+                svg = self._svg(figure, f"Regions of {group.label} {where}", caption, "regions", group.label, where)
                 found.append({"group": group, "seed": run.seed, "where": where, "svg": svg})
         return found
 
@@ -108,12 +116,14 @@ class Gallery:
                 if frames and limits is not None:
                     steps = max(int(frame["global_step"].max()) for frame in frames)
                     text = f"{column.capitalize()} of {group.label} over {steps} optimizer steps"
-                    svg = self._svg(training_curves(frames, column, style, limits), text, column, group.label)
+                    caption = Caption(f"{column.capitalize()}, {group.label}", "optimizer steps", column)
+                    figure = training_curves(frames, column, style, limits)
+                    svg = self._svg(figure, text, caption, column, group.label)
                     found.append({"group": group, "column": column, "svg": svg})
         return found
 
     def sweep(self) -> dict[str, Any] | None:
-        """Average accuracy against the one number that takes three values or more; None if there is none."""
+        """Average accuracy against the number that takes most values; None if there is none."""
         from cl_fisher.reporting.curve import sweep_chart
 
         found = axis([group for group, _ in self.shown])
@@ -125,8 +135,10 @@ class Gallery:
         lines = [line_of(points, metric, style) for (_, points), style in pairs]
         words = "; ".join(f"{name or found.key} {best_of(points, metric)}" for (name, points), _ in pairs)
         figure = sweep_chart(lines, found.values, found.is_log, metric.limits)
-        svg = self._svg(figure, f"{metric.name} against {found.key}, at its best: {words}", "sweep", found.key)
-        return {"key": found.key, "svg": svg, "legend": [(name, style) for (name, _), style in pairs if name]}
+        title, legend = f"{metric.name} against {found.key}", [(name, style) for (name, _), style in pairs if name]
+        caption = Caption(title, found.key, f"{metric.name.lower()} (%)", legend)
+        svg = self._svg(figure, f"{title}, at its best: {words}", caption, "sweep", found.key)
+        return {"key": found.key, "svg": svg, "legend": legend}
 
     def during(self) -> dict[str, Any] | None:
         """Accuracy of each task at every evaluation within tasks, a chart per group; None without such evaluations."""
@@ -142,24 +154,26 @@ class Gallery:
         charts = []
         for group, course in measured:
             figure = during_chart(course, by_task, (max(low - 3, -1), min(high + 3, 101)))
-            gap = FURTHER[4].text(group.estimate(FURTHER[4].key))
-            text = f"Accuracy of each task within tasks, {group.label}: {FURTHER[4].name} {gap}"
-            charts.append({"group": group, "svg": self._svg(figure, text, "during", group.label)})
+            gap = GAP.text(group.estimate(GAP.key))
+            text = f"Accuracy of each task within tasks, {group.label}: {GAP.name} {gap}"
+            legend = [(f"task {task}", style) for task, style in by_task.items() if task in course.lines]
+            caption = Caption(f"Accuracy within tasks, {group.label}", "optimizer steps", "accuracy (%)", legend)
+            charts.append({"group": group, "svg": self._svg(figure, text, caption, "during", group.label)})
         return {"charts": charts, "tasks": list(by_task.items())}
 
-    def _svg(self, figure: "Figure", description: str, *words: str) -> Markup:
+    def _svg(self, figure: "Figure", description: str, caption: Caption, *words: str) -> Markup:
         from cl_fisher.reporting.plot import to_svg
 
-        self._png(figure, *words)
-        return Markup(to_svg(figure, description))
+        svg = to_svg(figure, description)
+        self._png(figure, caption, *words)
+        return Markup(svg)
 
-    def _png(self, figure: "Figure", *words: str) -> None:
+    def _png(self, figure: "Figure", caption: Caption, *words: str) -> None:
         stem = re.sub(r"[^\w.=-]+", "_", "_".join(words))[:100]
-        if stem in self._names:
-            stem += f"_{len(self._names)}"
-        self._names.add(stem)
-        # the matrix of fifty tasks would be 20 megapixels
-        figure.savefig(self.folder / f"{stem}.png", dpi=min(200, MAX_PIXELS / max(figure.get_size_inches())))
+        if (path := self.folder / f"{stem}.png") in self.files:
+            path = self.folder / f"{stem}_{len(self.files)}.png"
+        self.files.add(path)
+        save_png(figure, caption, path)
 
 
 def few(tasks: list[int]) -> list[int]:

@@ -72,6 +72,13 @@ METRICS = (
 )
 FURTHER = (
     Metric(
+        "avg_incremental_accuracy",
+        "Average incremental accuracy",
+        "Accuracy after each task, averaged over the tasks so far, and then over the sequence (after Rebuffi et al. "
+        "2017). Higher is better.",
+        limits=(0, 100),
+    ),
+    Metric(
         "min_acc",
         "Min-ACC",
         "The worst accuracy that an earlier task ever had after it was learned, also in the middle of training, "
@@ -131,7 +138,7 @@ FURTHER = (
         "Positive means that earlier tasks helped.",
     ),
 )
-"""Only where they are known: they need `eval_every`, or another run to compare with."""
+"""In a table of their own, where they are known: most need `eval_every`, or another run to compare with."""
 SECONDS = Metric("seconds.total", "Seconds", "Wall-clock time of the whole run.", unit="s", sign=-1)
 
 

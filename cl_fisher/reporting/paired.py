@@ -1,5 +1,6 @@
 """Comparisons over the same seeds and tasks: paired t-tests, mean ranks, and which setting is best."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -9,11 +10,10 @@ from scipy.stats import rankdata, ttest_rel
 
 from cl_fisher.reporting.aggregate import Group
 from cl_fisher.reporting.glossary import Metric
+from cl_fisher.reporting.read import TASKS
 
 BOUNDS = ("joint", "cumulative", "independent")
 """Strategies that say what is possible, and do not compete."""
-TASKS = ("benchmark", "dataset", "scenario", "n_tasks", "label_noise", "root", "path")
-"""Keys that say what is learned. Groups that differ in one of them, or in an option of it, are not compared."""
 NOISE = 1e-12
 """Differences that spread no further than this are the same number, rounded."""
 
@@ -37,12 +37,22 @@ class Pair:
 
 
 def comparable(groups: Sequence[Group]) -> list[list[Group]]:
-    """The groups that learn the same tasks, together, in their order."""
-    found: dict[tuple[tuple[str, str], ...], list[Group]] = {}
+    """The groups that learn the same tasks, together, in their order; without those of which no run counts."""
+    parts: list[tuple[set[str], list[Group]]] = []
     for group in groups:
-        tasks = tuple(pair for pair in group.settings.items() if pair[0].partition(".")[0] in TASKS)
-        found.setdefault(tasks, []).append(group)
-    return list(found.values())
+        tasks = _tasks(group)
+        part = next((part for part in parts if part[0] & tasks), (set[str](), list[Group]()))
+        if tasks and not part[1]:
+            parts.append(part)
+        part[0].update(tasks)
+        part[1].append(group)
+    return [members for _, members in parts]
+
+
+def _tasks(group: Group) -> set[str]:
+    """What its runs learn, by their resolved configurations; of runs that have none, by the settings."""
+    told = str([pair for pair in group.settings.items() if re.split(r"[.@]", pair[0])[0] in TASKS])
+    return {run.tasks or told for run in group.counted}
 
 
 def pairs(groups: Sequence[Group], metric: Metric) -> list[Pair]:

@@ -18,11 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cl_fisher.reporting.aggregate import Estimate
+from cl_fisher.reporting.label import wrapped
 from cl_fisher.reporting.theme import COLORS, HEAT, STRONG, Style, variables
 
 WIDTH = 3.5  # inches; on the page one inch is about 100 pixels, on a phone as on a desk
 LIGHT = {name: pair[0] for name, pair in COLORS.items()}
 _CURVE_POINTS = 240
+_ROOM = 46  # characters of a label of 8 points across the chart
 LOG_FROM = 30
 """Curves whose values span more than this factor are drawn on a logarithmic scale."""
 
@@ -77,17 +79,22 @@ def accuracy_heatmap(
 def interval_chart(rows: Sequence[tuple[str, Estimate, Style]], limits: tuple[float, float]) -> Figure:
     """One row per group: each seed a dot, the mean a mark, its 95 % interval a bar; all in percent.
 
-    The name stands above its row: beside it, a long name would leave a phone no room for the chart. Neither axis nor
-    bars go beyond `limits`, the least and the largest value that is possible; Student's interval knows no such limits.
+    The name stands above its row, in as many lines as it needs: beside it, a long name would leave a phone no room for
+    the chart. Neither axis nor bars go beyond `limits`, the least and the largest value that is possible; Student's
+    interval knows no such limits.
     """
-    row_height = 0.44
-    figure = Figure(figsize=(WIDTH, 0.42 + row_height * len(rows)))
+    row_height, line_height = 0.44, 0.13  # inches; a row is 1 high, and higher by each line but the first of its label
+    labels = [wrapped(label, _ROOM) for label, _, _ in rows]
+    more = np.cumsum([label.count("\n") * line_height / row_height for label in labels])
+    places = np.arange(len(rows)) + more
+    total = len(rows) + more[-1]
+    figure = Figure(figsize=(WIDTH, 0.42 + row_height * total))
     axes = axes_in(figure, left=0.12, right=0.12, top=0.04, bottom=0.38)
-    for y, (label, estimate, style) in enumerate(rows):
+    for y, label, (_, estimate, style) in zip(places, labels, rows, strict=True):
         values = [100 * value for value in estimate.values]
         # parse_math: a dollar sign in an override is no formula
         axes.annotate(label, (0, y), xycoords=("axes fraction", "data"), xytext=(0, 7.5), textcoords="offset points",
-                      fontsize=8, color=LIGHT["ink"], parse_math=False)  # fmt: skip
+                      fontsize=8, color=LIGHT["ink"], parse_math=False, va="bottom", linespacing=1.1)  # fmt: skip
         if estimate.mean is None:
             axes.annotate("undefined", (0, y), xycoords=("axes fraction", "data"), xytext=(0, -4),
                           textcoords="offset points", fontsize=7.5, color=LIGHT["muted"])  # fmt: skip
@@ -99,7 +106,7 @@ def interval_chart(rows: Sequence[tuple[str, Estimate, Style]], limits: tuple[fl
         axes.plot([100 * estimate.mean], [y], "|", color=style.color, ms=9, mew=2.2, clip_on=False)
         dots = {"ms": 4, "mec": LIGHT["surface"], "mew": 0.6, "alpha": 0.95, "clip_on": False}
         axes.plot(values, [y] * len(values), "o", color=style.color, **dots)  # type: ignore[arg-type]
-    axes.set_ylim(len(rows) - 0.55, -0.75)
+    axes.set_ylim(total - 0.55, -0.75)
     axes.set_yticks([])
     axes.grid(visible=True, axis="x", color=LIGHT["grid"], lw=0.7)
     axes.spines["left"].set_visible(False)

@@ -11,6 +11,7 @@ from cl_fisher.reporting.glossary import METRICS, SECONDS, known
 from cl_fisher.reporting.paired import mean_ranks, pairs
 from cl_fisher.reporting.sheet import Sheet, paired, ranks, results
 
+FILES = ("comparison.csv", "comparison.md", "comparison.tex", "pairs.csv")
 PAIR_COLUMNS = ("metric", "first", "second", "n", "difference", "ci95", "p", "p_holm")
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -29,7 +30,7 @@ _MARKDOWN = re.compile(r"[\\`*|$]|<(?=\S)|\b_|_\b")
 
 
 def write_files(groups: Sequence[Group], folder: Path) -> None:
-    """Write comparison.csv, comparison.md, comparison.tex and pairs.csv."""
+    """Write `FILES`."""
     write_comparison(groups, folder / "comparison.csv")
     write_pairs(groups, folder / "pairs.csv")
     everything = (*METRICS, *known(groups), SECONDS)

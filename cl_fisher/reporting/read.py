@@ -14,6 +14,8 @@ import yaml
 
 from cl_fisher.error import InputError
 
+TASKS = ("benchmark", "dataset", "scenario", "n_tasks", "label_noise", "root", "path")
+"""Keys of the configuration that say what is learned."""
 COSTS = ("seconds_train", "seconds_fisher", "seconds_eval", "peak_memory_bytes", "state_bytes", "extra_passes")
 
 
@@ -27,8 +29,8 @@ class Run:
     metrics: dict[str, Any]
     """metrics.json; empty if the run ended before it was written."""
     choices: dict[str, str] = field(default_factory=dict)
-    """What multirun.json says of the cell, such as {"strategy": "ewc", "seed": "0"}; all that is known of one that
-    never began."""
+    """What was taken from each configuration group, by default or not, such as {"strategy": "ewc"}; of a cell that
+    never began also {"n_tasks": "5", "seed": "0"}: multirun.json is all that is known of it. Old folders name few."""
 
     @property
     def status(self) -> str:
@@ -44,9 +46,9 @@ class Run:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The overrides as key and value."""
-        pairs = (override.lstrip("+").partition("=") for override in self.overrides)
-        return {key: value for key, _, value in pairs}
+        """The overrides as key and value; what was taken out with a ~ has none."""
+        pairs = ((override, *override.lstrip("+~").partition("=")) for override in self.overrides)
+        return {key: "" if override.startswith("~") else value for override, key, _, value in pairs}
 
     @property
     def seed(self) -> str:
@@ -91,6 +93,12 @@ class Run:
                 f"{self.folder / 'config.yaml'} cannot be read as YAML: {' '.join(str(error).split())}"
             ) from error
         return config if isinstance(config, dict) else {}
+
+    @cached_property
+    def tasks(self) -> str:
+        """What is learned, by the resolved configuration: equal texts for equal tasks; empty where there is none."""
+        learned = {key: _wherever(self.config[key]) for key in TASKS if key in self.config}
+        return json.dumps(learned, sort_keys=True, default=str) if learned else ""
 
     @cached_property
     def config_text(self) -> str:
@@ -188,13 +196,21 @@ def read_run(
         metrics = _json(path)
         _check_metrics(path, metrics)
     typed = tuple(metrics.get("overrides") or ()) if overrides is None else overrides
-    return Run(folder, typed, metrics, {key: str(value) for key, value in (choices or {}).items() if value is not None})
+    chosen = {**(choices or {}), **(metrics.get("choices") or {})}
+    return Run(folder, typed, metrics, {key: str(value) for key, value in chosen.items() if value is not None})
 
 
 def lookup(tree: Any, key: str) -> Any:
     """The value at a dotted key in nested dictionaries; None if there is none."""
     for part in key.split("."):
         tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _wherever(tree: Any) -> Any:
+    """A part of a configuration without the folders that data sets lie in."""
+    if isinstance(tree, dict):
+        return {key: _wherever(value) for key, value in tree.items() if key != "data_dir"}
     return tree
 
 
@@ -229,7 +245,7 @@ def _check_metrics(path: Path, metrics: dict[str, Any]) -> None:
     if problems:
         raise InputError(f"{path} lacks {', '.join(problems)}: it is no file that `cl-fisher run` has written")
     kinds = {"status": str, "n_tasks": int, "accuracy": list, "overrides": list, "validation": dict}
-    kinds |= {"seconds": dict, "versions": dict}
+    kinds |= {"seconds": dict, "versions": dict, "choices": dict}
     problems = [key for key, kind in kinds.items() if not isinstance(metrics.get(key), kind | None)]
     for key in ("accuracy", "validation.accuracy"):
         rows = lookup(metrics, key) or []

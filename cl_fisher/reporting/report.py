@@ -13,13 +13,14 @@ from cl_fisher.reporting.aggregate import Group, group_runs, mean_known
 from cl_fisher.reporting.gallery import Gallery
 from cl_fisher.reporting.glossary import METRICS, SECONDS, Metric, known
 from cl_fisher.reporting.paired import best, comparable
-from cl_fisher.reporting.publish import write_files
+from cl_fisher.reporting.publish import FILES, write_files
 from cl_fisher.reporting.read import COSTS, Run, Source
 from cl_fisher.reporting.sheet import paired, ranks
 from cl_fisher.reporting.table import name, read_sources
 from cl_fisher.reporting.theme import STRONG, variables
 
 _PAIRED = METRICS[:3]
+_GENERATOR = '<meta name="generator" content="cl_fisher">'
 _TIMES = (
     Metric("seconds.train", "Training", "", "s"),
     Metric("seconds.fisher", "Fisher", "", "s"),
@@ -30,6 +31,8 @@ _TIMES = (
 
 def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Write report.html and plots/*.png, and the files of `publish` where several runs are compared.
+
+    Of an earlier report in the same place nothing stays behind.
 
     Args:
         folders: Run folders, multirun folders, or both.
@@ -45,9 +48,13 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     if out is None and len(sources) > 1:
         raise InputError(f"a report on {len(sources)} folders needs a place of its own: give it with -o OUT")
     folder = sources[0].folder if out is None else Path(out)
+    path = folder / "report.html"
+    earlier = _files_beside(path)
     page = _page(sources, folder / "plots")
+    written = page["plots"]
     if len(page["runs"]) > 1:
         write_files(page["groups"], folder)
+        written = written | {folder / name for name in FILES}
     environment = Environment(
         loader=PackageLoader("cl_fisher.reporting", "."),
         autoescape=True,
@@ -55,9 +62,18 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    path = folder / "report.html"
     path.write_text(environment.get_template("report.html.j2").render(page), encoding="utf-8")
+    for file in earlier - written:
+        file.unlink()
     return path
+
+
+def _files_beside(report: Path) -> set[Path]:
+    """What an earlier report in this place wrote beside its page; nothing if there is none, or none of ours."""
+    if not report.is_file() or _GENERATOR not in report.read_text(encoding="utf-8", errors="replace"):
+        return set()
+    known = [report.parent / name for name in FILES]
+    return {path for path in (*known, *(report.parent / "plots").glob("*.png")) if path.is_file()}
 
 
 def _page(sources: Sequence[Source], plots: Path) -> dict[str, Any]:
@@ -71,6 +87,7 @@ def _page(sources: Sequence[Source], plots: Path) -> dict[str, Any]:
         "facts": _facts(runs, metrics),
         "sources": sources,
         "runs": runs,
+        "plots": gallery.files,
         "single": runs[0] if len(runs) == 1 else None,
         "problems": [run for run in runs if run.status != "finished"],
         "notes": _notes(runs, groups),

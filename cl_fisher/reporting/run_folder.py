@@ -213,6 +213,7 @@ def _nothing_yet(event: RunStarted) -> dict[str, Any]:
         **{group: event.choices.get(group) for group in ("strategy", "benchmark", "dataset", "scenario")},
         **dict.fromkeys(METRICS),
         "accuracy": [],
+        "choices": dict(event.choices),
         "overrides": event.overrides,
         "command": event.command,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),

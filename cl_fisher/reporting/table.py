@@ -13,6 +13,7 @@ from cl_fisher.error import InputError
 from cl_fisher.reporting.aggregate import Estimate, Group, group_runs
 from cl_fisher.reporting.fitted import fitted, width_of
 from cl_fisher.reporting.glossary import METRICS, SECONDS, UNDEFINED, known
+from cl_fisher.reporting.publish import FILES
 from cl_fisher.reporting.read import Run, Source, read_source
 from cl_fisher.reporting.reference import completed
 from cl_fisher.reporting.sheet import Sheet, paired, ranks, results
@@ -65,7 +66,7 @@ def print_comparison(folders: Sequence[Path], console: Console | None = None, ou
             reason = f": {run.error.strip().splitlines()[-1]}" if run.error.strip() else ""
             console.print(f"[bold red]{run.status}[/] {escape(name(run) + reason)}", highlight=False, soft_wrap=True)
     for folder in [out] if out is not None else [source.folder for source in sources]:
-        names = ("report.html", *(f"comparison.{kind}" for kind in ("csv", "md", "tex")), "pairs.csv")
+        names = ("report.html", *(FILES if len(runs) > 1 else ()))
         for path in (folder, *(folder / name for name in names)):
             if path.exists():
                 console.print(Text(str(path)), soft_wrap=True)

@@ -101,10 +101,12 @@ class Bars:
     def __init__(self, console: Console, cell: str, event: RunStarted) -> None:
         text = TextColumn("{task.description}", markup=False)
         info = TextColumn("{task.fields[info]}", markup=False, style="dim")
+        room = max(console.width // 3, 8)  # a cell's folder has a long name, and the numbers matter more
+        name = cell if len(cell) <= room else f"{cell[: room - 1]}…"
         columns = (text, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), info)
         self._progress = Progress(*columns, console=console, auto_refresh=False, transient=True)
         self._n_rows = event.n_rows
-        self._run: TaskID = self._progress.add_task(cell or "tasks", total=event.n_rows, info="")
+        self._run: TaskID = self._progress.add_task(name or "tasks", total=event.n_rows, info="")
         self._progress.update(self._run, completed=event.resumed_from)
         self._steps: TaskID = self._progress.add_task("starting", total=None, info="", visible=False)
         self._drawn = time.monotonic()

@@ -66,6 +66,7 @@ def test_a_run_folder_holds_what_the_interface_says(run):
         "scenario": "domain",
     }
     assert {key: result[key] for key in names} == names
+    assert result["choices"]["fisher/estimator"] == "exact"
     assert result["avg_accuracy"] == pytest.approx(sum(result["accuracy"][-1]) / 2)
     assert result["forgetting_first"] == pytest.approx(-result["bwt"])
     assert set(result["seconds"]) == {"train", "fisher", "eval", "total"}

@@ -1,5 +1,7 @@
 """Data sets of benchmark=sequence: one by one, not by dataset=..."""
 
+import json
+
 import pytest
 
 PICK = "dataset@benchmark.datasets."
@@ -16,9 +18,13 @@ def test_a_sequence_is_as_long_as_its_data_sets_are_many(cli, jobs):
     assert {ran["choices"][f"{PICK}{name}"] for name in ("task1", "task3")} == {"digits"}
 
 
-def test_they_can_be_swept(cli, jobs):
-    assert cli("run", "-m", "benchmark=sequence", f"{PICK}task2=digits,mnist", "n_tasks=1,2")[0] == 0
+def test_they_can_be_swept(cli, jobs, tmp_path):
+    sweep = [f"{PICK}task2=digits,mnist", "n_tasks=1,2", f"output_dir={tmp_path}/s"]
+    assert cli("run", "-m", "benchmark=sequence", *sweep)[0] == 0
     assert [ran["cfg"].n_tasks for ran in jobs.ran] == [1, 2, 1, 2]
+    choices = [cell["choices"] for cell in json.loads((tmp_path / "s" / "multirun.json").read_text())["cells"]]
+    assert [chosen["n_tasks"] for chosen in choices] == [1, 2, 1, 2]
+    assert [chosen["dataset"] for chosen in choices] == ["mnist", "mnist → digits", "mnist", "mnist → mnist"]
 
 
 @pytest.mark.parametrize(

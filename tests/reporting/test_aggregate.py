@@ -130,3 +130,62 @@ def test_a_default_is_looked_up_in_the_configuration(tmp_path: Path) -> None:
     other = run("strategy.strength=3", "strategy.flag=true")
     labels = [group.label for group in group_runs([default, typed, other])]
     assert labels == ["ewc, strategy.strength=100", "ewc, strategy.strength=3"]
+
+
+def recorded(*overrides: str, choices: dict[str, str] | None = None, **metrics: object) -> Run:
+    known = {"strategy": "ewc", "benchmark": "sequence", "dataset": "mnist", "scenario": "domain", "n_tasks": 2}
+    return Run(Path("absent"), overrides, known | metrics, choices or {})
+
+
+PICK = "dataset@benchmark.datasets.task"
+
+
+@pytest.mark.parametrize(
+    ("runs", "labels"),
+    [
+        ([recorded(), recorded(n_tasks=3)], ["ewc, n_tasks=2", "ewc, n_tasks=3"]),
+        (
+            [recorded(f"~{PICK}1", dataset="a → b"), recorded(f"~{PICK}2", dataset="b → b")],
+            ["ewc, dataset=a → b", "ewc, dataset=b → b"],
+        ),
+        (
+            [recorded("experiment=a", benchmark="split"), recorded("experiment=b", benchmark="rotated")],
+            ["ewc, experiment=a", "ewc, experiment=b"],
+        ),
+        (
+            [recorded("experiment=a"), recorded("experiment=b", n_tasks=3), recorded("experiment=b", n_tasks=4)],
+            ["ewc, experiment=a, n_tasks=2", "ewc, experiment=b, n_tasks=3", "ewc, experiment=b, n_tasks=4"],
+        ),
+        (
+            [recorded(f"~{PICK}2"), recorded(choices={f"{PICK}2": "digits"}, dataset="mnist → digits")],
+            ["ewc", f"ewc, {PICK}2=digits"],
+        ),
+    ],
+)
+def test_runs_on_other_tasks_are_no_seeds_of_one_setting(runs: list[Run], labels: list[str]) -> None:
+    """Whatever was typed; the label says how the tasks differ only where what was typed does not."""
+    assert [group.label for group in group_runs(runs)] == labels
+
+
+def test_what_was_taken_out_is_not_what_is_there_by_default(tmp_path: Path) -> None:
+    default = run(config="optimizer:\n  weight_decay: 0.5\n", folder=tmp_path / "run")
+    groups = group_runs([run("~optimizer.weight_decay"), default])
+    assert [group.label for group in groups] == ["ewc", "ewc, optimizer.weight_decay=0.5"]
+
+
+@pytest.mark.parametrize("typed", ["model=mlp", "fisher/structure=diagonal", "+model=mlp"])
+def test_a_choice_that_was_typed_is_the_same_by_default(typed: str) -> None:
+    choices = {"model": "mlp", "fisher/structure": "diagonal"}
+    default, other = recorded(choices=choices), recorded("model=cnn", choices=choices | {"model": "cnn"})
+    (group,) = group_runs([default, recorded(typed, choices=choices)])
+    assert len(group.runs) == 2
+    assert len(group_runs([default, recorded(typed, choices=choices), other])) == 2
+
+
+def test_a_cell_that_never_began_is_of_the_group_whose_tasks_it_was_planned_for(
+    multirun_folder: Write, run_folder: Write
+) -> None:
+    """An old multirun does not say how many tasks its cells have."""
+    folder = multirun_folder([("ewc", 0), ("ewc", 1)], absent=[("ewc", 0)], typed=False)
+    groups = group_runs([*read_source(folder).runs, read_run(run_folder(n_tasks=7))])
+    assert [[run.status for run in group.runs] for group in groups] == [["missing", "finished"], ["finished"]]

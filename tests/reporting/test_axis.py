@@ -1,5 +1,6 @@
 """Sweeps over a number: which key, which lines, and the chart of them."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,35 @@ def test_one_line_for_each_combination_of_the_rest():
         ["strategy=ewc", "strategy=finetune", "strategy=joint"],
         ["a=1", "a=2"],
         ["a=1", "a=2", "a=x"],
-        [f"a={a} b={b}" for a in (1, 2, 3) for b in (4, 5, 6)],
+        [f"a={a} b={b}" for a, b in ((1, 7), (2, 5), (3, 9), (4, 6))],
+        [],
     ],
 )
-def test_no_number_two_values_or_two_numbers_are_no_axis(cells):
+def test_no_number_two_values_or_no_grid_are_no_axis(cells):
     assert axis(groups(*cells)) is None
+
+
+@pytest.mark.parametrize(
+    ("grid", "key"),
+    [
+        ({"a": (1, 2, 3), "b": (4, 5, 6)}, "a"),
+        ({"a": (1, 2, 3), "b": (4, 5, 6, 7)}, "b"),
+        ({"a": (1, 2, 3), "strategy.strength": (4, 5, 6)}, "strategy.strength"),
+    ],
+)
+def test_a_grid_of_numbers_has_a_line_for_each_value_of_the_one_with_fewer(grid, key):
+    (first, firsts), (second, seconds) = grid.items()
+    found = axis(groups(*[f"{first}={a} {second}={b}" for a in firsts for b in seconds]))
+    other = second if key == first else first
+    assert (found.key, found.values) == (key, list(grid[key]))
+    assert list(found.lines) == [f"run, {other}={value}" for value in grid[other]]
+    assert {len(line) for line in found.lines.values()} == {len(grid[key])}
+
+
+def test_a_number_that_varies_with_everything_else_is_no_axis():
+    """Here each strategy has a learning rate of its own, and only the strength makes a line."""
+    cells = [f"strategy=s{i} lr={i}" for i in range(4)] + [f"strategy=ewc lr=5 strength={s}" for s in (1, 2, 3)]
+    assert axis(groups(*cells)).key == "strength"
 
 
 def test_a_second_number_of_two_values_is_one_of_the_rest():
@@ -53,7 +78,14 @@ def test_a_second_number_of_two_values_is_one_of_the_rest():
 
 @pytest.mark.parametrize(
     ("values", "log"),
-    [((1, 10, 100), False), ((1, 10, 101), True), ((0, 1, 1000), True), ((-1, 1, 1000), False), ((0, 1, 2), False)],
+    [
+        ((1, 2, 9.9), False),
+        ((1, 3, 10), True),
+        ((1, 10, 100), True),
+        ((0, 1, 1000), True),
+        ((-1, 1, 1000), False),
+        ((0, 1, 2), False),
+    ],
 )
 def test_a_wide_span_is_logarithmic(values, log):
     assert axis(groups(*[f"a={value}" for value in values])).is_log is log
@@ -72,3 +104,17 @@ def test_the_chart_shows_means_and_intervals_within_what_is_possible(values):
     assert axes.get_xscale() == {True: "symlog" if values[0] == 0 else "log", False: "linear"}[found.is_log]
     assert len(axes.get_xticks()) <= 8
     assert list(axes.lines[0].get_xdata()) == list(values)
+
+
+@pytest.mark.parametrize(
+    "values", [(1, 3, 10, 30, 100), (0, 1, 2, 100), (0, 0.001, 0.002, 1000), (0.5, 0.9, 0.95, 0.99, 0.999), (1, 2, 50)]
+)
+def test_no_two_labels_of_the_axis_touch(values):
+    found = axis(groups(*[f"a={value}" for value in values]))
+    ((_, points),) = found.lines.items()
+    figure = sweep_chart([line_of(points, METRICS[0], series(1)[0])], found.values, found.is_log, METRICS[0].limits)
+    figure.draw_without_rendering()
+    labels = [label for label in figure.axes[0].get_xticklabels() if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 + 2 < right.x0 for left, right in pairwise(boxes))
+    assert [labels[0].get_text(), labels[-1].get_text()] == [f"{values[0]:g}", f"{values[-1]:g}"]

@@ -27,6 +27,10 @@ PROBE = """<script>addEventListener("load", () => parent.postMessage({
   cell: getComputedStyle(document.querySelector(".heat td.strong")).color,
   small: Math.min(...Array.from(document.querySelectorAll("svg text"), (text) => text.getBoundingClientRect().height)),
   matrix: (({clientWidth, scrollWidth}) => [clientWidth, scrollWidth])(document.querySelector(".heat").parentElement),
+  uneven: Array.from(document.querySelectorAll("table.wide tr"), (row) => row.getBoundingClientRect().height)
+    .filter((height) => Math.abs(height - Math.round(height)) > 0.01).length,
+  shades: Array.from(document.querySelectorAll(".scroll"), (box) => [box.matches(".tall"),
+    getComputedStyle(box).backgroundImage.split("linear-gradient").length - 1]),
   requests: performance.getEntriesByType("resource").map((entry) => entry.name),
   scripts: document.scripts.length,
 }, "*"))</script></body>"""
@@ -68,6 +72,11 @@ def test_multirun_fits_and_follows_the_theme(multirun_folder: Write, tmp_path: P
     assert seen["cell"] == ("rgb(0, 0, 0)" if dark else "rgb(255, 255, 255)")
     assert seen["line"] == ("rgb(51, 59, 68)" if dark else "rgb(221, 226, 231)")
     assert seen["small"] >= 9
+    assert seen["uneven"] == 0  # else the lines below a cell that stays in place and below the others part
+    assert {tuple(shade) for shade in seen["shades"]} == {
+        (False, 3),
+        (True, 5),
+    }  # with a cover each, at the right; below
 
 
 def test_a_single_run_with_many_tasks_and_long_names_fits_a_phone(run_folder: Write, tmp_path: Path) -> None:

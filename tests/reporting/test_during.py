@@ -28,6 +28,29 @@ def test_mean_and_range_over_seeds(multirun_folder):
     assert course.lines[2]["global_step"].tolist() == [4, 6, 8]
 
 
+def test_tasks_of_different_lengths_are_averaged_evaluation_by_evaluation(multirun_folder):
+    """With a class order of each seed's own, a step is the fifth of one task here and the first of another there."""
+    folder = multirun_folder([("ewc", 0), ("ewc", 1)])
+    for cell, steps in zip(sorted(folder.glob("0*")), (4, 8), strict=True):
+        write_continual(cell, steps=steps)
+    (group,) = group_runs(read_source(folder).runs)
+    course = seen(group)
+    assert course.boundaries == [6]
+    line = course.lines[1]
+    # evaluations at 0, 2, 4 of either task in the first seed, at 0, 2, 4, 6, 8 in the second
+    assert line["global_step"].tolist() == [0, 2, 4, 6, 8, 10]
+    assert line["mean"].tolist() == pytest.approx([0, (2 / 6 + 2 / 10) / 2, (4 / 6 + 4 / 10) / 2, 0.8, 0.3, 0.8])
+    assert line["min"].tolist()[3:] == line["max"].tolist()[3:] == [0.8, 0.3, 0.8]
+
+
+def test_a_seed_that_knows_fewer_tasks_does_not_shorten_the_others(multirun_folder):
+    folder = multirun_folder([("ewc", 0), ("ewc", 1)])
+    for cell, n_tasks in zip(sorted(folder.glob("0*")), (1, 2), strict=True):
+        write_continual(cell, n_tasks=n_tasks)
+    (group,) = group_runs(read_source(folder).runs)
+    assert seen(group).lines[2]["global_step"].tolist() == [4, 6, 8]
+
+
 def test_runs_without_it(multirun_folder):
     (group,) = group_runs(read_source(multirun_folder([("ewc", 0)])).runs)
     assert seen(group) is None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 from cl_fisher.reporting import paired
@@ -117,7 +118,7 @@ def test_lower_forgetting_is_better():
     assert paired.best(groups, FORGETTING) == {"b"}
 
 
-@pytest.mark.parametrize("key", ["dataset", "scenario", "n_tasks", "benchmark.order"])
+@pytest.mark.parametrize("key", ["dataset", "scenario", "n_tasks", "benchmark.order", "dataset@benchmark.datasets.a"])
 def test_only_what_learns_the_same_tasks_is_compared(key):
     """The hard tasks have a best of their own, and no p-value is corrected for pairs that mean nothing."""
     levels = {"easy": (0.9, 0.8), "hard": (0.4, 0.3)}
@@ -132,6 +133,56 @@ def test_only_what_learns_the_same_tasks_is_compared(key):
     assert paired.mean_ranks(groups, ACCURACY) == {"a, easy": 1, "b, easy": 2, "a, hard": 1, "b, hard": 2}
     assert ranks(groups).bold == {(0, 1), (2, 1)}
     assert ranks(groups).title.endswith("; only settings that learn the same tasks are compared")
+
+
+TASKS = {"benchmark": {"angles": "even"}, "dataset": {"name": "MNIST", "data_dir": "/a"}, "n_tasks": 5}
+
+
+def configured(tmp_path, name, config, settings=None, seeds=(0, 1)):
+    """A group whose runs have this resolved configuration, and a seed."""
+    runs = []
+    for seed in seeds:
+        folder = tmp_path / f"{name}{seed}"
+        folder.mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"seed": seed, "strategy": {"seed": seed}}))
+        metrics = {"status": "finished", "seed": seed, "avg_accuracy": 0.5 + 0.1 * seed * len(name)}
+        runs.append(Run(folder, (), metrics))
+    return Group(name, name, tuple(runs), tuple(runs), settings or {})
+
+
+@pytest.mark.parametrize("typed", [{}, {"n_tasks": "5"}])
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({}, 1),
+        ({"epochs": 3}, 1),
+        ({"dataset": {"name": "MNIST", "data_dir": "/b"}}, 1),
+        ({"dataset": {"name": "KMNIST", "data_dir": "/a"}}, 2),
+        ({"benchmark": {"angles": "random"}}, 2),
+        ({"n_tasks": 6}, 2),
+        ({"label_noise": 0.5}, 2),
+    ],
+)
+def test_what_is_learned_is_read_in_the_configuration_and_not_in_what_was_typed(tmp_path, typed, change, parts):
+    """A preset such as experiment=rotated_mnist hides the benchmark, and a default may be typed."""
+    a = configured(tmp_path, "a", TASKS, typed)
+    b = configured(tmp_path, "bb", TASKS | change, {}, seeds=(1, 2))
+    assert len(paired.comparable([a, b])) == parts
+    assert len(paired.pairs([a, b], ACCURACY)) == 2 - parts
+
+
+def test_a_data_set_drawn_by_the_seed_is_compared_over_the_seeds_in_common(tmp_path):
+    one, two, three = (TASKS | {"dataset": {"seed": seed}} for seed in (0, 1, 2))
+    a = configured(tmp_path, "a", one, seeds=(0,)), configured(tmp_path, "a", two, seeds=(1,))
+    b = configured(tmp_path, "b", two, seeds=(1,)), configured(tmp_path, "b", three, seeds=(2,))
+    both = [Group(g[0].label, "", (), g[0].counted + g[1].counted) for g in (a, b)]
+    assert len(paired.comparable(both)) == 1
+
+
+def test_a_cell_that_never_ran_learns_nothing_else(tmp_path):
+    a = configured(tmp_path, "a", TASKS)
+    missing = Group("b", "b", (Run(Path("b0"), (), {}),), (), {"dataset": "x"})
+    assert paired.comparable([a, missing]) == [[a]]
 
 
 def test_what_differs_in_the_strategy_is_compared():

@@ -125,6 +125,24 @@ def test_interval_chart_shows_each_seed_the_mean_and_the_interval() -> None:
     assert [text.get_text() for text in axes.texts] == ["ewc", "joint", "undefined"]
 
 
+LONG = "ewc, fisher/estimator=stratified, fisher/structure=kronecker, optimizer=sgd, path=" + 70 * "x"
+
+
+@pytest.mark.parametrize("labels", [["ewc"] * 3, [LONG] * 3, ["ewc", LONG, "joint"]])
+def test_every_label_fits_its_chart_and_touches_no_row(labels: list[str]) -> None:
+    figure = interval_chart([(label, Estimate((0.1, 0.2, 0.3)), BLUE) for label in labels], (0, 100))
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert [text.get_text().replace("\n", " ").replace(" x", "x") for text in axes.texts] == labels
+    rows = [axes.transData.transform((0, line.get_ydata()[0]))[1] for line in axes.lines[::3]]
+    above = [figure.bbox.height + 5, *rows[:-1]]
+    for text, own, before in zip(axes.texts, rows, above, strict=True):
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert own + 4 < box.y0 < box.y1 < before - 4
+    assert rows[-1] > axes.bbox.y0
+
+
 @pytest.mark.parametrize(
     ("values", "limits"),
     [

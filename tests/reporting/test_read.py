@@ -207,8 +207,11 @@ def test_reads_what_the_run_folder_writes(tmp_path: Path) -> None:
     run = read_run(folder.path)
     assert (run.status, run.error, run.seed, run.strategy) == ("failed", "boom", "3", "ewc")
     assert run.overrides == ("strategy=ewc", "seed=3")
+    assert run.choices == choices
     assert run.matrix() == {1: [0.9, 0.2]}
     assert run.accuracy["accuracy"].isna().sum() == 1
     assert run.steps.to_dict("records")[0]["loss"] == 2.5
-    assert run.fisher.to_dict("records") == [{"task": 1, "estimator": "exact", "samples": 20, "trace": 4.5}]
+    assert run.fisher.to_dict("records") == [
+        {"task": 1, "estimator": "exact", "samples": 20, "trace": 4.5, "global_step": 1}
+    ]
     assert run.config == config

@@ -133,6 +133,28 @@ def test_plots_are_saved(multirun_folder: Write) -> None:
     assert "penalty_finetune" not in names
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_nothing_of_an_earlier_report_stays_behind(
+    multirun_folder: Write, run_folder: Write, tmp_path: Path, ours: bool
+) -> None:
+    out = tmp_path / "out"
+    write_report([multirun_folder()], out)
+    own = [out / "notes.csv", out / "plots" / "mine.svg", out / "plots" / "deep" / "mine.png", out / "comparison.txt"]
+    own[2].parent.mkdir()
+    for path in own:
+        path.write_text("mine")
+    if not ours:
+        (out / "report.html").write_text("<html>of somebody else</html>")
+    earlier = {path for path in out.rglob("*") if path.is_file()}
+    write_report([run_folder("l2")], out)
+    now = {path for path in out.rglob("*") if path.is_file()}
+    assert {*own, out / "report.html", out / "plots" / "task_1.png", out / "plots" / "loss_l2.png"} <= now
+    left = {out / name for name in ("comparison.csv", "comparison.md", "comparison.tex", "pairs.csv")}
+    left |= {out / "plots" / "loss_ewc.png", out / "plots" / "avg_accuracy.png"}
+    assert left <= earlier
+    assert left & now == (set() if ours else left)
+
+
 def test_failed_and_missing_cells_are_named_at_the_top(multirun_folder: Write) -> None:
     folder = multirun_folder(absent=[("ewc", 1)])
     path = folder / "000_strategy=finetune_seed=0" / "metrics.json"
@@ -274,6 +296,13 @@ def test_a_repeated_seed_and_different_software_are_pointed_out(run_folder: Writ
     assert "seed 0 was run more than once; only the last one counts" in report.text
     assert "Not all runs were made with the same software" in report.text
     assert report.row("torch") == ["torch", "2.14.1, 2.9"]
+
+
+def test_runs_of_different_length_are_two_settings(run_folder: Write, tmp_path: Path) -> None:
+    folders = [run_folder(name="a"), run_folder(name="b", n_tasks=2, accuracy=[[0.9, 0.1], [0.7, 0.8]])]
+    report = page(*folders, out=tmp_path / "out")
+    assert report.row("ewc, n_tasks=5")[1] == "83.20"
+    assert report.row("ewc, n_tasks=2")[-1] == "1"
 
 
 def test_a_long_sequence_draws_some_of_its_tasks(run_folder: Write) -> None:

@@ -11,9 +11,9 @@ from cl_fisher.reporting import terminal
 from cl_fisher.reporting.terminal import Terminal
 
 
-def show(events, verbosity=1, cell="", live=False) -> str:
+def show(events, verbosity=1, cell="", live=False, width=100) -> str:
     out = StringIO()
-    console = Console(file=out, force_terminal=live, width=100, _environ={"TERM": "xterm"})
+    console = Console(file=out, force_terminal=live, width=width, _environ={"TERM": "xterm"})
     listener = Terminal(verbosity, cell, console)
     listener.load_state_dict(listener.state_dict())
     for event in events:
@@ -86,6 +86,16 @@ def test_live_display(events, monkeypatch):
     assert re.search(r"task 2/2 .* 1/2 .* epoch 1  loss 0\.75  penalty 0\.25", screen)
     assert "evaluating" in text
     assert len(screen.splitlines()) == 2
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_long_name_of_a_cell_leaves_room_for_the_numbers(events, monkeypatch, width):
+    monkeypatch.setattr(terminal, "REFRESH_SECONDS", -1.0)
+    name = "000_strategy=ewc,seed=0,iterations=400,logger=none,model.hidden=[20],n_tasks=2,optimizer=adam"
+    screen = last_screen(show(events[:11], cell=name, live=True, width=width))
+    assert re.search(r"000_strategy=ewc,[^ ]*… .* 1/2 .* avg 90\.0 %", screen)
+    assert len(screen.splitlines()) == 2
+    assert last_screen(show(events, cell=name, live=True, width=width)).startswith(f"{name}  finished")
 
 
 def test_live_display_after_resume(resumed):

@@ -84,13 +84,9 @@ def test_a_multirun_is_listed_before_it_starts_and_compared_at_the_end(cli, jobs
     ]
     assert cells[1]["folder"] == "001_strategy=ewc,seed=1,fisher_estimator=exact,n_tasks=2"
     assert [c["overrides"] for c in cells] == [job["overrides"] for job in jobs.ran]
-    assert cells[3]["choices"] == {
-        "strategy": "joint",
-        "benchmark": "permuted",
-        "dataset": "digits",
-        "scenario": "domain",
-        "seed": 1,
-    }
+    assert cells[3]["choices"] == jobs.ran[3]["choices"] | {"n_tasks": 2, "seed": 1}
+    names = ("strategy", "benchmark", "dataset", "scenario", "fisher/estimator")
+    assert [cells[3]["choices"][name] for name in names] == ["joint", "permuted", "digits", "domain", "exact"]
     assert jobs.ran[3]["overrides"] == ["strategy=joint", "seed=1", "n_tasks=2", "fisher/estimator=exact"]
     assert jobs.ran[3]["command"] == "cl-fisher run strategy=joint seed=1 n_tasks=2 fisher/estimator=exact"
     assert jobs.reported == [[job["folder"]] for job in jobs.ran] + [[tmp_path / "sweep"]]
