@@ -70,7 +70,7 @@ def test_command(words, tmp_path, monkeypatch):
     shorter = [quick(word, tmp_path) for word in words[1:]]
     if shorter[0] == "run" and "--cfg" not in shorter:
         if (
-            any("mnist" in word for word in shorter)
+            any("mnist" in word or word == "experiment=class_incremental" for word in shorter)
             and not (Path(os.environ.get("CL_FISHER_DATA", "")) / "MNIST").is_dir()
         ):
             pytest.skip("needs MNIST: set CL_FISHER_DATA")
