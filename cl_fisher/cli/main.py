@@ -13,7 +13,7 @@ from types import ModuleType
 
 from cl_fisher import __version__
 from cl_fisher.cli.parser import Parser
-from cl_fisher.cli.warning import one_line
+from cl_fisher.cli.warning import brief_warnings
 from cl_fisher.config.suggest import did_you_mean
 from cl_fisher.error import InputError, RunError
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from cl_fisher.cli.completer import Finder
 
             Finder()(parser(), always_complete_options="long")
-        with one_line():
+        with brief_warnings():
             status = _dispatch(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
         return status

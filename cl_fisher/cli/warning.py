@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
+def brief_warnings() -> Iterator[None]:
     """A `UserWarning` is one line on stderr, without the place in the code, and each is said once."""
     before, said = warnings.formatwarning, set[str]()
 

@@ -84,18 +84,17 @@ def _targets(
     possible = reached(model, output, layers, input_shape)
     if not possible:
         raise InputError("model=lora: the base has no layer beside its output layer that could get adapters")
-    found = possible
-    if wanted is not None:
-        found = [name for name in possible if any(f".{name}".endswith(f".{end}") for end in wanted)]
-        shut = [name for name in set(layers) - set(possible) if any(f".{name}".endswith(f".{end}") for end in wanted)]
-        if shut:
-            raise InputError(
-                f"model.targets={list(wanted)}: an adapter could not act through {min(shut)}, which the network never "
-                f"calls or whose output does not matter; there are {', '.join(possible)}"
-            )
-    if not found:
-        raise InputError(f"model.targets={list(wanted or [])}: no layer is called so; there are {', '.join(possible)}")
-    return found
+    if wanted is None:
+        return possible
+    named = [name for name in layers if any(f".{name}".endswith(f".{end}") for end in wanted)]
+    if not named:
+        raise InputError(f"model.targets={list(wanted)}: no layer is called so; there are {', '.join(possible)}")
+    if shut := [name for name in named if name not in possible]:
+        raise InputError(
+            f"model.targets={list(wanted)}: an adapter could not act through {min(shut)}, which the network never "
+            f"calls or whose output does not matter; there are {', '.join(possible)}"
+        )
+    return named
 
 
 def _takes_adapters(module: nn.Module) -> bool:

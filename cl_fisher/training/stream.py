@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,8 +123,11 @@ class Stream:
         self._listeners, self._directory, self._about = list(listeners), directory, about or {}
         self._started = datetime.now().astimezone().isoformat(timespec="seconds")
         self._versions = versions()
-        self.data = fingerprint(sequence)
-        """Tells the data of this sequence from others."""
+
+    @cached_property
+    def data(self) -> str:
+        """Tells the data of this sequence from others; a look before training does without."""
+        return fingerprint(self.sequence)
 
     def run(self, started: RunStarted) -> dict[str, Any]:
         """Train what is left of the sequence; returns the final summary. `started` is handed to the listeners first.
